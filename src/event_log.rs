@@ -78,6 +78,8 @@ pub enum EventKind {
     CertificateOrdered,
     /// A certificate could not be ordered; it is tried again later.
     CertificateOrderFailed,
+    /// A source has changed the hosts of a pool.
+    HostsFound,
 }
 
 impl EventKind {

@@ -27,9 +27,13 @@ mod deadline_timer;
 #[cfg(feature = "proxy")]
 pub mod demo;
 #[cfg(feature = "proxy")]
+mod discovery;
+#[cfg(feature = "proxy")]
 pub mod engine;
 #[cfg(feature = "proxy")]
 pub mod event_log;
+#[cfg(feature = "proxy")]
+mod file_stamps;
 #[cfg(all(test, feature = "proxy"))]
 mod fuzz;
 #[cfg(feature = "proxy")]

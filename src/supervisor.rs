@@ -36,6 +36,8 @@ pub enum Task {
     Acme,
     /// Accepts commands on the control socket.
     Control,
+    /// Asks a source of hosts.
+    Discovery,
     /// Ends the ejections of a pool.
     EjectionTimer,
     /// Accepts successors on the upgrade socket.
@@ -52,11 +54,12 @@ pub enum Task {
 
 impl Task {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [Task; 10] = [
+    pub const ALL: [Task; 11] = [
         Task::Accept,
         Task::AccessLog,
         Task::Acme,
         Task::Control,
+        Task::Discovery,
         Task::EjectionTimer,
         Task::Handover,
         Task::HealthCheck,
@@ -72,6 +75,7 @@ impl Task {
             Task::AccessLog => "access_log",
             Task::Acme => "acme",
             Task::Control => "control",
+            Task::Discovery => "discovery",
             Task::EjectionTimer => "ejection_timer",
             Task::Handover => "handover",
             Task::HealthCheck => "health_check",

@@ -26,9 +26,14 @@ pub(super) fn check(CheckArg { effective, process }: &CheckArg) -> Result<(), Cl
     server::check(&config).map_err(usage_error)?;
     print_warnings(&config);
     let pools = config.pools.len();
-    let hosts: usize = config.pools.iter().map(|pool| pool.hosts.len()).sum();
+    let hosts: usize = config.pools.iter().map(|pool| pool.members.len()).sum();
+    let sources: usize = config.pools.iter().map(|pool| pool.sources().count()).sum();
+    let sources = match sources {
+        0 => String::new(),
+        _ => format!(", {}", count(sources, "source")),
+    };
     println!(
-        "{}: ok ({}, {})",
+        "{}: ok ({}, {}{sources})",
         file.display(),
         count(pools, "pool"),
         count(hosts, "host")

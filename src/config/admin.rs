@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::hints::quote;
-use super::host;
+use super::host_port;
 use super::listener;
 use super::schema::{Reader, Scalar, choice, file, list, map_of, scalar, section, whole};
 use super::secret::{self, Secret};
@@ -86,7 +86,7 @@ fn token() -> Scalar<Secret> {
 
 /// A host name without port.
 fn name() -> Scalar<String> {
-    let read = |text: &str| match host::is_name(text) {
+    let read = |text: &str| match host_port::is_name(text) {
         true => Ok(text.to_lowercase()),
         false => Err(format!(
             "{} is not a host name without port; IP addresses need not be listed",

@@ -1,32 +1,44 @@
 //! `hosts`: the servers of a pool.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 
 use serde_json::json;
 
 use super::document::{Content, Node};
 use super::environment::{Names, System, resolve_all};
 use super::hints::quote;
+use super::host_port::{HostPort, is_name, parse_host_port};
+use super::host_source::HostSource;
 use super::schema::{
-    Kind, List, Reader, Scalar, boolean, converted, list, map_of, or_zero, scalar, section, whole,
+    Kind, List, Reader, Scalar, boolean, choice, converted, list, map_of, or_zero, scalar, section,
+    whole,
 };
 use crate::balancer::{HostId, MAX_WEIGHT};
 
-/// Characters of the longest name that DNS knows.
-const MAX_NAME: usize = 253;
 /// Characters of a label that fit into a column.
 const MAX_LABEL: usize = 64;
 
 section! {
-    /// A server that requests are sent to.
+    /// A server that requests are sent to, or servers that DNS knows.
     pub(super) struct HostKeys: Eq {
-        /// host:port. Names are resolved once, when the file is read.
-        address: HostAddress { host_address(), required "127.0.0.1:8081" },
+        /// host:port. All addresses of a name, IPv4 and IPv6, are hosts, each known by its own address and port. The name is
+        /// resolved again as its TTL says, see `discovery.dns`.
+        address: Option<HostAddress> { host_address(), alternative "127.0.0.1:8081" },
+        /// In place of `address` a name with SRV records: their targets are hosts, with the ports and weights of the records.
+        /// Those of the lowest priority are primary hosts, all others backups.
+        srv: Option<String> { service_name(), optional "_http._tcp.app.internal" },
+        /// `once`: a name is one host, known by its host:port, whose first address is found by the system's resolver when the
+        /// file is read; if there is none, the file is refused.
+        resolve: Resolve {
+            choice(&[("auto", Resolve::Auto), ("once", Resolve::Once)]),
+            default "auto"
+        },
         /// What `ballast status` and the dashboard call it; without it its host:port.
         name: Option<String> { label(), optional "app-2" },
-        /// Its share of requests, 0 to 10000. 0 drains the host: it is used only while all others are down.
-        weight: u32 { whole(0..=MAX_WEIGHT), default "1" },
+        /// Its share of requests, 0 to 10000; each address of a name has it. 0 drains the host: it is used only while all others
+        /// are down.
+        weight: Option<u32> { whole(0..=MAX_WEIGHT), optional "1" },
         /// Whether it is used only while no other host is usable.
         backup: bool { boolean(), default "false" },
         /// Its requests at the same time; without it the pool's `limits.max_in_flight`. 0: no limit.
@@ -34,20 +46,143 @@ section! {
     }
 }
 
+/// `resolve` of a host: when its name is resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolve {
+    /// Again and again.
+    Auto,
+    /// When the file is read.
+    Once,
+}
+
+/// An element of `hosts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostEntry {
+    /// What it names.
+    pub target: HostTarget,
+    /// The settings of each host that it stands for.
+    pub settings: HostSettings,
+}
+
+/// What the file says of a host, or of all those of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSettings {
+    /// What people call it.
+    pub label: Option<String>,
+    /// 0 to 10,000.
+    pub weight: u32,
+    /// Used only while no other host is usable.
+    pub backup: bool,
+    /// Requests at the same time, the limit of the pool included; `None`: no limit.
+    pub max_in_flight: Option<u64>,
+}
+
+impl HostSettings {
+    /// Those of hosts of which the file says nothing, in a pool with this limit.
+    pub fn with_limit(max_in_flight: Option<u64>) -> Self {
+        HostSettings {
+            label: None,
+            weight: 1,
+            backup: false,
+            max_in_flight,
+        }
+    }
+
+    /// A host with these settings, known by `id`.
+    pub fn host(&self, id: &str, name: String, address: SocketAddr) -> Host {
+        Host {
+            label: self.label.clone(),
+            weight: self.weight,
+            file_weight: Some(self.weight),
+            backup: self.backup,
+            max_in_flight: self.max_in_flight,
+            ..Host::new(id, name, address)
+        }
+    }
+}
+
+/// What an element of `hosts` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostTarget {
+    /// One host.
+    Address {
+        /// The `host:port` of the file, as written.
+        text: String,
+        /// The name or address before the port.
+        name: String,
+        /// Where the host is.
+        address: SocketAddr,
+        /// Whether the address is that of a name, found when the file was read.
+        is_resolved: bool,
+    },
+    /// All addresses of a name.
+    Name {
+        /// The `host:port` of the file, as written.
+        text: String,
+        /// The name before the port, in lower case.
+        name: String,
+        /// The port.
+        port: u16,
+    },
+    /// The targets of the SRV records of a name, in lower case.
+    Srv(String),
+}
+
+impl HostEntry {
+    /// The source of the hosts that it stands for; `None`: it is one host.
+    pub fn source(&self) -> Option<HostSource> {
+        match &self.target {
+            HostTarget::Address { .. } => None,
+            HostTarget::Name { name, .. } => Some(HostSource::Name(name.clone())),
+            HostTarget::Srv(name) => Some(HostSource::Srv(name.clone())),
+        }
+    }
+
+    /// The port of its hosts, unless their source tells it.
+    pub fn port(&self) -> Option<u16> {
+        match &self.target {
+            HostTarget::Address { address, .. } => Some(address.port()),
+            HostTarget::Name { port, .. } => Some(*port),
+            HostTarget::Srv(_) => None,
+        }
+    }
+
+    /// The host that it is, unless it names a source.
+    pub fn host(&self) -> Option<Host> {
+        let HostTarget::Address {
+            text,
+            name,
+            address,
+            ..
+        } = &self.target
+        else {
+            return None;
+        };
+        Some(self.settings.host(text, name.clone(), *address))
+    }
+}
+
 /// A server that requests are sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// The `host:port` of the file, as written.
+    /// The `host:port` of the file, as written, or the address that a source has told.
     pub id: HostId,
     /// The name or address before the port: names in lower case, IPv6 addresses without brackets.
     pub name: String,
+    /// The name by which a source knows it, for TLS and the Host field; `None`: that is `name`.
+    pub server_name: Option<String>,
     /// What people call it; `None`: its `id`.
     pub label: Option<String>,
-    /// The address of `id` when the file was loaded; the first one if there are several.
+    /// What its source says about it.
+    pub labels: BTreeMap<String, String>,
+    /// Where it comes from; `None`: from the file, or from an operator.
+    pub source: Option<HostSource>,
+    /// The address of `id`.
     pub address: SocketAddr,
     /// 0 to 10,000; 0: the host is drained.
     pub weight: u32,
-    /// The weight in the file, where an operator may have set another; `None` for a host that an operator has added.
+    /// The weight in the file or by the source, where an operator may have set another; `None` for a host that an operator has
+    /// added.
     pub file_weight: Option<u32>,
     /// Used only while no other host is usable.
     pub backup: bool,
@@ -83,11 +218,22 @@ impl Host {
         (&self.name, self.address.port()) == (&other.name, other.address.port())
     }
 
+    /// What the host gets as Host if it is to be its own: the name by which it is known, with its port.
+    pub fn authority(&self) -> String {
+        match &self.server_name {
+            Some(name) => format!("{name}:{}", self.address.port()),
+            None => self.id.as_str().to_owned(),
+        }
+    }
+
     fn new(text: &str, name: String, address: SocketAddr) -> Host {
         Host {
             id: HostId::from(text),
             name,
+            server_name: None,
             label: None,
+            labels: BTreeMap::new(),
+            source: None,
             address,
             weight: 1,
             file_weight: None,
@@ -98,84 +244,153 @@ impl Host {
 }
 
 /// The value of `hosts`. Hosts without a limit of their own have that of the pool, which `Pool` adds.
-pub(super) fn hosts() -> List<impl Kind<Value = Host>> {
+pub(super) fn hosts() -> List<impl Kind<Value = HostEntry>> {
+    entries().checked(entries_serve)
+}
+
+/// Hosts as under `hosts`, wherever they stand.
+pub(super) fn entries() -> List<impl Kind<Value = HostEntry>> {
     let host = converted(
         map_of::<HostKeys>().short_for("address"),
-        read_host,
-        host_keys,
+        read_entry,
+        entry_keys,
     );
     list("hosts", host)
-        .not_empty("the pool has no hosts")
-        .identified_by("address")
+        .identified_by(&["address", "srv"])
         .ordered()
         .checked(hosts_differ)
 }
 
-/// The name that has to be resolved for a host, in lower case; `None` if it has an address or is not valid.
+/// The name that has to be resolved for a host when the file is read, in lower case; `None` if there is none.
 pub(super) fn name_to_resolve(host: &Node) -> Option<String> {
-    let address = match host.content {
-        Content::Map(_) => host.get("address")?,
-        _ => host,
+    let Content::Map(_) = host.content else {
+        return None;
     };
-    match parse_host_port(address.text()?) {
+    if host.get("resolve")?.text()? != "once" {
+        return None;
+    }
+    match parse_host_port(host.get("address")?.text()?) {
         Ok(HostPort::Name(name, _)) => Some(name),
         Ok(HostPort::Address(_)) | Err(_) => None,
     }
 }
 
-fn read_host(keys: HostKeys, _: &Node, reader: &mut Reader<'_>) -> Option<Host> {
+fn read_entry(keys: HostKeys, node: &Node, reader: &mut Reader<'_>) -> Option<HostEntry> {
     let HostKeys {
-        address:
-            HostAddress {
-                text,
-                name: own_name,
-                address,
-            },
+        address,
+        srv,
+        resolve,
         name,
         weight,
         backup,
         max_in_flight,
     } = keys;
-    Some(Host {
-        label: name,
-        weight,
-        file_weight: Some(weight),
-        backup,
-        max_in_flight: max_in_flight.unwrap_or(reader.pool_max_in_flight),
-        ..Host::new(&text, own_name, address)
+    let target = match (address, srv) {
+        (Some(HostAddress { text, host_port }), None) => match (&host_port, resolve) {
+            (HostPort::Name(name, port), Resolve::Auto) => HostTarget::Name {
+                text,
+                name: name.clone(),
+                port: *port,
+            },
+            _ => match host_port.address(&reader.names) {
+                Ok(address) => HostTarget::Address {
+                    text,
+                    address,
+                    is_resolved: matches!(host_port, HostPort::Name(..)),
+                    name: host_port.into_name(),
+                },
+                Err(problem) => {
+                    reader.problem_of_key(node, "address", problem);
+                    return None;
+                }
+            },
+        },
+        (None, Some(service)) => {
+            if resolve == Resolve::Once {
+                let problem = "SRV records are never resolved once; leave it out";
+                reader.problem_of_key(node, "resolve", problem);
+                return None;
+            }
+            if weight.is_some() {
+                let problem = "SRV records have weights of their own; leave it out";
+                reader.problem_of_key(node, "weight", problem);
+                return None;
+            }
+            HostTarget::Srv(service)
+        }
+        (None, None) => {
+            let problem = "`address` is missing; write it as in `address: 127.0.0.1:8081`";
+            reader.problem(node, problem);
+            return None;
+        }
+        (Some(_), Some(_)) => {
+            let problem = "the host has an `address` already; leave one of both out";
+            reader.problem_of_key(node, "srv", problem);
+            return None;
+        }
+    };
+    Some(HostEntry {
+        target,
+        settings: HostSettings {
+            label: name,
+            weight: weight.unwrap_or(1),
+            backup,
+            max_in_flight: max_in_flight.unwrap_or(reader.pool_max_in_flight),
+        },
     })
 }
 
-fn host_keys(host: &Host) -> HostKeys {
+fn entry_keys(entry: &HostEntry) -> HostKeys {
+    let settings = &entry.settings;
+    let (address, srv, resolve) = match &entry.target {
+        HostTarget::Address {
+            text, is_resolved, ..
+        } => {
+            let resolve = match is_resolved {
+                true => Resolve::Once,
+                false => Resolve::Auto,
+            };
+            (Some(text), None, resolve)
+        }
+        HostTarget::Name { text, .. } => (Some(text), None, Resolve::Auto),
+        HostTarget::Srv(name) => (None, Some(name.clone()), Resolve::Auto),
+    };
     HostKeys {
-        address: HostAddress {
-            text: host.id.as_str().to_owned(),
-            name: host.name.clone(),
-            address: host.address,
-        },
-        name: host.label.clone(),
-        weight: host.weight,
-        backup: host.backup,
-        max_in_flight: Some(host.max_in_flight),
+        // Of the address only the text is shown.
+        address: address.and_then(|text| HostAddress::parse(text).ok()),
+        weight: srv.is_none().then_some(settings.weight),
+        srv,
+        resolve,
+        name: settings.label.clone(),
+        backup: settings.backup,
+        max_in_flight: Some(settings.max_in_flight),
     }
 }
 
-fn hosts_differ(node: &Node, hosts: &[(usize, Host)], reader: &mut Reader<'_>) {
-    let mut addresses = HashMap::new();
+fn hosts_differ(node: &Node, entries: &[(usize, HostEntry)], reader: &mut Reader<'_>) {
+    let mut targets = HashMap::new();
     let mut labels = HashMap::new();
-    for (index, host) in hosts {
+    for (index, entry) in entries {
         let Some(element) = node.elements().get(*index) else {
             continue;
         };
-        let server = (host.name.as_str(), host.address.port());
-        if let Some(first) = addresses.insert(server, index) {
-            let id = quote(host.id.as_str());
-            let problem = format!("{id} is hosts[{first}] of this pool already");
+        let (target, key, shown) = match &entry.target {
+            HostTarget::Address {
+                text,
+                name,
+                address,
+                ..
+            } => ((name.as_str(), address.port()), "address", text),
+            HostTarget::Name { text, name, port } => ((name.as_str(), *port), "address", text),
+            HostTarget::Srv(name) => ((name.as_str(), 0), "srv", name),
+        };
+        if let Some(first) = targets.insert(target, index) {
+            let problem = format!("{} is hosts[{first}] of this pool already", quote(shown));
             reader.in_element(*index, |reader| {
-                reader.problem_of_key(element, "address", problem);
+                reader.problem_of_key(element, key, problem);
             });
         }
-        if let Some(label) = &host.label
+        if let Some(label) = &entry.settings.label
             && let Some(first) = labels.insert(label, index)
         {
             let problem = format!("{} is the name of hosts[{first}] already", quote(label));
@@ -184,140 +399,71 @@ fn hosts_differ(node: &Node, hosts: &[(usize, Host)], reader: &mut Reader<'_>) {
             });
         }
     }
-    let all_valid = hosts.len() == node.elements().len().max(1);
-    if all_valid && hosts.iter().all(|(_, host)| host.weight == 0) {
+}
+
+fn entries_serve(node: &Node, entries: &[(usize, HostEntry)], reader: &mut Reader<'_>) {
+    hosts_differ(node, entries, reader);
+    let all_valid = !entries.is_empty() && entries.len() == node.elements().len().max(1);
+    if all_valid && entries.iter().all(|(_, entry)| entry.settings.weight == 0) {
         let problem = "no host of the pool can take requests: every weight is 0";
         reader.problem(node, problem);
     }
 }
 
-/// A `host:port` and the address that it stands for.
+/// A `host:port` of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HostAddress {
     text: String,
-    /// The name or address before the port.
-    name: String,
-    address: SocketAddr,
+    host_port: HostPort,
+}
+
+impl HostAddress {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(HostAddress {
+            host_port: parse_host_port(text)?,
+            text: text.to_owned(),
+        })
+    }
 }
 
 fn host_address() -> Scalar<HostAddress> {
-    let dump = |address: &HostAddress| json!(address.text);
-    scalar("host:port", |_| Err(String::new()), dump).reading(|text, reader| {
-        let host_port = parse_host_port(text)?;
-        Ok(HostAddress {
-            text: text.to_owned(),
-            address: host_port.address(&reader.names)?,
-            name: host_port.into_name(),
-        })
+    scalar("host:port", HostAddress::parse, |address| {
+        json!(address.text)
     })
 }
 
+/// A name with SRV records.
+fn service_name() -> Scalar<String> {
+    let read = |text: &str| match is_name(text) {
+        true => Ok(text.to_lowercase()),
+        false => Err(format!(
+            "{} is not a name with SRV records, such as `_http._tcp.app.internal`; their ports are in the records",
+            quote(text)
+        )),
+    };
+    scalar("a name", read, |name| json!(name))
+}
+
 /// A line of text.
-fn label() -> Scalar<String> {
-    let read = |text: &str| {
-        let shown = quote(text);
-        if text.trim().is_empty() {
-            return Err("a name has at least one character".to_owned());
-        }
-        if text.chars().any(char::is_control) || text.trim() != text {
-            return Err(format!(
-                "{shown} begins or ends with a space, or has a control character"
-            ));
-        }
-        match text.chars().count() {
-            0..=MAX_LABEL => Ok(text.to_owned()),
-            long => Err(format!(
-                "{shown} has {long} characters; the limit is {MAX_LABEL}"
-            )),
-        }
-    };
-    scalar("a name", read, |label| json!(label))
+pub(super) fn label() -> Scalar<String> {
+    scalar("a name", parse_label, |label| json!(label))
 }
 
-/// A `host:port` taken apart; two spellings of the same are equal.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum HostPort {
-    Address(SocketAddr),
-    /// Lower case, with the port.
-    Name(String, u16),
-}
-
-impl HostPort {
-    fn address(&self, names: &Names) -> Result<SocketAddr, String> {
-        let (name, port) = match self {
-            HostPort::Address(address) => return Ok(*address),
-            HostPort::Name(name, port) => (name, *port),
-        };
-        match names.get(name) {
-            Some(Ok(ip)) => Ok(SocketAddr::new(*ip, port)),
-            Some(Err(reason)) => Err(format!("cannot resolve {}: {reason}", quote(name))),
-            None => Err(format!("cannot resolve {}", quote(name))),
-        }
-    }
-
-    fn into_name(self) -> String {
-        match self {
-            HostPort::Address(address) => address.ip().to_string(),
-            HostPort::Name(name, _) => name,
-        }
-    }
-}
-
-fn parse_host_port(text: &str) -> Result<HostPort, String> {
+/// A name for people.
+pub(super) fn parse_label(text: &str) -> Result<String, String> {
     let shown = quote(text);
-    let port_zero = || Err(format!("{shown} has port 0, where no host can listen"));
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return match address.port() {
-            0 => port_zero(),
-            _ => Ok(HostPort::Address(address)),
-        };
+    if text.trim().is_empty() {
+        return Err("a name has at least one character".to_owned());
     }
-    if let Some((scheme, rest)) = text.split_once("://") {
-        let rest = rest.trim_end_matches('/');
+    if text.chars().any(char::is_control) || text.trim() != text {
         return Err(format!(
-            "{shown} is a URL, but a host is `host:port`; leave out `{}://`{}",
-            scheme.escape_debug(),
-            if rest.contains(':') {
-                ""
-            } else {
-                " and give the port"
-            }
+            "{shown} begins or ends with a space, or has a control character"
         ));
     }
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return Err(format!(
-            "{shown} has no port; an IPv6 address with one is written as in `[::1]:80`"
-        ));
+    match text.chars().count() {
+        0..=MAX_LABEL => Ok(text.to_owned()),
+        long => Err(format!(
+            "{shown} has {long} characters; the limit is {MAX_LABEL}"
+        )),
     }
-    let Some((name, port)) = text.rsplit_once(':') else {
-        let whole = text.parse::<IpAddr>().is_ok() || is_name(text);
-        return Err(match whole {
-            true => format!("{shown} has no port; did you mean `{text}:80`?"),
-            false => format!("{shown} is not a `host:port`"),
-        });
-    };
-    let Ok(port) = port.parse::<u16>() else {
-        return Err(format!(
-            "{shown} has no port from 1 to 65535 after its last colon"
-        ));
-    };
-    if !is_name(name) {
-        return Err(format!("{shown} is not a `host:port`"));
-    }
-    match port {
-        0 => port_zero(),
-        _ => Ok(HostPort::Name(name.to_lowercase(), port)),
-    }
-}
-
-/// Whether this can be a host name. An underscore is not proper in one, yet Docker and Kubernetes make such names.
-pub(super) fn is_name(name: &str) -> bool {
-    let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    // All digits and dots is an address that has gone wrong, such as 10.0.0.256; a resolver would take its time with it.
-    let is_number = name.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let labels = || name.split('.');
-    name.len() <= MAX_NAME
-        && !is_number
-        && labels().all(|label| !label.is_empty() && label.len() <= 63 && label.chars().all(proper))
 }

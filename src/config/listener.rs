@@ -172,7 +172,7 @@ pub(super) fn listeners() -> List<impl Kind<Value = Listener>> {
         .not_empty(
             "there is no listener; clients need an address to connect to, such as `0.0.0.0:8080`",
         )
-        .identified_by("address")
+        .identified_by(&["address"])
         .checked(addresses_differ)
 }
 

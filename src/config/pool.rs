@@ -1,23 +1,26 @@
 //! `pools`: hosts, the balancer that chooses among them, and its policies.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json, json};
 
 use super::algorithm::{Algorithm, AlgorithmKind};
+use super::consul::ConsulService;
 use super::document::{Content, Entry, Node};
 use super::ejection::Ejection;
 use super::health_check::{self, HealthCheck, HealthCheckKind, Probe};
 use super::hints::quote;
-use super::host::{self, Host};
+use super::host::{self, Host, HostEntry};
+use super::host_source::HostSource;
 use super::maintenance::Maintenance;
 use super::pool_limits::PoolLimits;
 use super::pool_tls::PoolTls;
 use super::retries::{self, Retries};
 use super::scalars;
 use super::schema::{
-    Describe, Diff, Kind, Nested, Nesting, Reader, Section, boolean_hint, choice, map_of, or_false,
-    or_none, section,
+    Describe, Diff, Kind, Nested, Nesting, Reader, Scalar, Section, boolean_hint, choice, file,
+    map_of, or_false, or_none, scalar, section,
 };
 use super::slow_start::SlowStart;
 use super::sticky::{self, Sticky};
@@ -33,7 +36,14 @@ section! {
         /// How a host is chosen: a name, or a map with `name` and the algorithm's options, see `ballast algorithms`.
         algorithm: Algorithm { AlgorithmKind, default "p2c" },
         /// The servers, each as host:port or as a map.
-        hosts: Vec<Host> { host::hosts(), default "[]" },
+        hosts: Vec<HostEntry> { host::hosts(), default "[]" },
+        /// A file with further hosts, taken in whenever it changes: YAML or JSON as under `hosts`, or a host:port on each line.
+        hosts_file: Option<PathBuf> { hosts_file(), optional "/etc/ballast/web.hosts" },
+        /// Further hosts: the keys in etcd that begin with this, of the server of `discovery.etcd`. Each value is a host:port, or
+        /// JSON as under `hosts`.
+        etcd: Option<String> { etcd_prefix(), optional "/services/web/" },
+        /// Further hosts: the instances of a service in Consul.
+        consul: Option<ConsulService> { map_of::<ConsulService>().short_for("service"), optional "web" },
         /// How a host is found to work or to fail; `none`: no check.
         health_check: Option<HealthCheck> { or_none(HealthCheckKind, health_check::hint), default "{}" },
         /// The Host field that hosts see. `preserve`: the client's. `upstream`: their own host:port.
@@ -104,11 +114,26 @@ section! {
         .. {
             /// The name in the file.
             name: String = String::new(),
+            /// The hosts: those of the file, what sources have told, and what operators have added.
+            members: Vec<Host> = Vec::new(),
             /// Hosts of the file that an operator has removed since, and when.
             removed: Vec<(Host, Timestamp)> = Vec::new(),
         }
     }
-    check protocol_fits;
+    check parts_fit;
+}
+
+/// Checks what keys mean together, and fills the list of the hosts that are known so far.
+fn parts_fit(pool: &mut Pool, map: &Node, reader: &mut Reader<'_>) {
+    pool.members = pool.hosts.iter().filter_map(HostEntry::host).collect();
+    if pool.hosts.is_empty()
+        && pool.hosts_file.is_none()
+        && pool.etcd.is_none()
+        && pool.consul.is_none()
+    {
+        reader.problem_of_key(map, "hosts", "the pool has no hosts");
+    }
+    protocol_fits(pool, map, reader);
 }
 
 /// Reports a protocol that needs TLS in a pool without `tls`, and one without TLS in a pool with `tls`.
@@ -169,7 +194,35 @@ pub enum ProxyProtocolVersion {
     V2,
 }
 
+/// The path of a file with hosts, which need not be there yet.
+fn hosts_file() -> Scalar<PathBuf> {
+    file("the path of a file", |path, _| Ok(path), |path| json!(path))
+}
+
+fn etcd_prefix() -> Scalar<String> {
+    let read = |text: &str| match text.is_empty() || text.chars().any(char::is_control) {
+        true => Err(format!("{} is not the beginning of keys", quote(text))),
+        false => Ok(text.to_owned()),
+    };
+    scalar("the beginning of keys", read, |prefix| json!(prefix))
+}
+
 impl Pool {
+    /// The sources of hosts that are not elements of `hosts`. Their hosts have the settings of
+    /// [`HostSettings::with_limit`].
+    pub fn further_sources(&self) -> impl Iterator<Item = HostSource> {
+        let file = self.hosts_file.clone().map(HostSource::File);
+        let etcd = self.etcd.clone().map(HostSource::Etcd);
+        let consul = self.consul.clone().map(HostSource::Consul);
+        [file, etcd, consul].into_iter().flatten()
+    }
+
+    /// All sources of its hosts.
+    pub fn sources(&self) -> impl Iterator<Item = HostSource> {
+        let of_entries = self.hosts.iter().filter_map(HostEntry::source);
+        of_entries.chain(self.further_sources())
+    }
+
     /// Whether a pool has the same settings but for `maintenance`, for which nothing has to be built anew.
     pub(crate) fn is_built_as(&self, other: &Pool) -> bool {
         let built = |pool: &Pool| Pool {

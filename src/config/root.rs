@@ -10,6 +10,7 @@ use super::acme::{self, Acme};
 use super::admin::Admin;
 use super::client_certificates::CertificateMode;
 use super::compression::Compression;
+use super::discovery::Discovery;
 use super::document::Node;
 use super::error_pages::{ErrorPages, error_pages};
 use super::headers::Headers;
@@ -71,6 +72,10 @@ section! {
         /// none. The end of one side's sending is passed on to the other, whatever half_close says. `websocket` is offered
         /// over HTTP/2 as well (extended CONNECT).
         upgrades: Vec<Arc<str>> { upgrades(), default "[websocket]" },
+        /// Sources of hosts other than this file: DNS, files, etcd and Consul. An answer that fails, is empty or incomplete
+        /// never removes a host; a complete one removes those that it leaves out, once at least half of those that it names
+        /// are usable.
+        discovery: Discovery { map_of::<Discovery>(), default "{}" },
         /// How long anything may take. Nothing waits without end.
         timeouts: Timeouts { map_of::<Timeouts>(), default "{}" },
         /// How much there may be of anything.

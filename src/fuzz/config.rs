@@ -205,10 +205,14 @@ fn assert_sound(config: &Config) {
         assert_ne!(config.admin.address, Some(listener.address));
     }
     for pool in &config.pools {
-        assert!(pool.hosts.iter().any(|host| host.weight > 0));
-        for (index, host) in pool.hosts.iter().enumerate() {
+        assert!(pool.members.iter().any(|host| host.weight > 0));
+        for (index, host) in pool.members.iter().enumerate() {
             assert!(host.weight <= MAX_WEIGHT && host.address.port() > 0);
-            assert!(!pool.hosts[..index].iter().any(|other| other.id == host.id));
+            assert!(
+                !pool.members[..index]
+                    .iter()
+                    .any(|other| other.id == host.id)
+            );
         }
         if let Some(check) = &pool.health_check {
             assert!(!check.timeout.is_zero() && check.timeout <= check.interval);

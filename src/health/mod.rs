@@ -47,38 +47,55 @@ impl Monitor {
         Monitor::start_within(FIRST_ROUND, pools).await
     }
 
+    /// Starts the checks without waiting for any. Hosts without a verdict serve after their first successful check.
+    pub fn start_now(pools: &[Arc<Pool>]) -> Monitor {
+        let (mut tasks, _) = spawn_checks(pools);
+        begin(pools, &mut tasks);
+        Monitor { _tasks: tasks }
+    }
+
     async fn start_within(limit: Duration, pools: &[Arc<Pool>]) -> Monitor {
-        let mut tasks = JoinSet::new();
-        // Nothing is ever sent through this channel; it closes with the last check of the first round.
-        let (unchecked, mut first_round) = mpsc::channel::<Infallible>(1);
-        for pool in pools {
-            let Some(check) = pool.health_check() else {
-                continue;
-            };
-            let correlated_failure = Arc::new(CorrelatedFailure::new(pool));
-            for (member, probe) in HealthProbe::for_pool(pool, check).into_iter().enumerate() {
-                let monitor = HostMonitor::new(
-                    Arc::clone(pool),
-                    Arc::clone(&correlated_failure),
-                    member,
-                    probe,
-                    check,
-                );
-                let unchecked = (!monitor.has_verdict()).then(|| unchecked.clone());
-                tasks.spawn(monitor_host(monitor, unchecked));
-            }
-        }
-        drop(unchecked);
+        let (mut tasks, mut first_round) = spawn_checks(pools);
         if timeout(limit, first_round.recv()).await.is_err() {
             warn!(
                 "hosts that have not been checked after {limit:?} serve after their first successful check"
             );
         }
-        for pool in pools {
-            pool.begin();
-            tasks.spawn(run_ejection_timer(Arc::clone(pool)));
-        }
+        begin(pools, &mut tasks);
         Monitor { _tasks: tasks }
+    }
+}
+
+/// The checks of all hosts of `pools`. Nothing is ever sent through the channel; it closes with the last check of the first
+/// round.
+fn spawn_checks(pools: &[Arc<Pool>]) -> (JoinSet<()>, mpsc::Receiver<Infallible>) {
+    let mut tasks = JoinSet::new();
+    let (unchecked, first_round) = mpsc::channel::<Infallible>(1);
+    for pool in pools {
+        let Some(check) = pool.health_check() else {
+            continue;
+        };
+        let correlated_failure = Arc::new(CorrelatedFailure::new(pool));
+        for (member, probe) in HealthProbe::for_pool(pool, check).into_iter().enumerate() {
+            let monitor = HostMonitor::new(
+                Arc::clone(pool),
+                Arc::clone(&correlated_failure),
+                member,
+                probe,
+                check,
+            );
+            let unchecked = (!monitor.has_verdict()).then(|| unchecked.clone());
+            tasks.spawn(monitor_host(monitor, unchecked));
+        }
+    }
+    (tasks, first_round)
+}
+
+/// Puts the healthy hosts into service.
+fn begin(pools: &[Arc<Pool>], tasks: &mut JoinSet<()>) {
+    for pool in pools {
+        pool.begin();
+        tasks.spawn(run_ejection_timer(Arc::clone(pool)));
     }
 }
 

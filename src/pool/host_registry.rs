@@ -95,7 +95,10 @@ mod tests {
         let mut wanted = config::Host {
             id: HostId::from("a:80"),
             name: "a".to_owned(),
+            server_name: None,
             label: None,
+            labels: std::collections::BTreeMap::new(),
+            source: None,
             address: ([127, 0, 0, 1], 80).into(),
             weight: 1,
             file_weight: Some(1),

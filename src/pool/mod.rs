@@ -139,7 +139,7 @@ impl Pool {
             |hosts| build_with(info.name, hosts, &options).map_err(|error| fail(error.to_string()));
         let peer_template = member::PeerTemplate::new(pool, timeouts).map_err(fail)?;
         let members = pool
-            .hosts
+            .members
             .iter()
             .map(|host| {
                 let live = host_registry
@@ -172,7 +172,7 @@ impl Pool {
                 .as_ref()
                 .map(|policy| Arc::new(RetryBudget::new(policy, Arc::clone(&counters)))),
             sticky: pool.sticky.as_ref().map(|config| {
-                StickyTokens::new(config, &pool.name, pool.hosts.iter().map(|host| &host.id))
+                StickyTokens::new(config, &pool.name, pool.members.iter().map(|host| &host.id))
             }),
             ejection: pool.ejection.clone(),
             slow_start: pool.slow_start,

@@ -74,6 +74,13 @@ struct SavedHost {
     status_details: Option<StatusDetails>,
 }
 
+impl PoolState {
+    /// Whether the pool had hosts.
+    pub fn has_hosts(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+}
+
 impl Pool {
     /// The current state of the pool.
     pub fn state(&self) -> PoolState {

@@ -46,7 +46,7 @@ pub(super) fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Poo
 
 fn pool_in(registry: &mut HostRegistry, weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Pool {
     let mut configured = CONFIG.pools[0].clone();
-    let host = configured.hosts.remove(0);
+    let host = configured.members.remove(0);
     let hosts = weights.iter().zip(1..).map(|(&weight, port)| config::Host {
         id: HostId::from(format!("127.0.0.1:{port}")),
         address: ([127, 0, 0, 1], port).into(),
@@ -54,7 +54,7 @@ fn pool_in(registry: &mut HostRegistry, weights: &[u32], edit: impl Fn(&mut conf
         file_weight: Some(weight),
         ..host.clone()
     });
-    configured.hosts = hosts.collect();
+    configured.members = hosts.collect();
     edit(&mut configured);
     Pool::new(&configured, &CONFIG.timeouts, registry).expect("a valid pool")
 }

@@ -24,9 +24,14 @@ pub(super) fn summarize(config: &Config, file: Option<&Path>) -> String {
         Some(address) => format!("admin {address}"),
         None => "no admin address".to_owned(),
     };
-    let hosts = config.pools.iter().map(|pool| pool.hosts.len()).sum();
+    let hosts = config.pools.iter().map(|pool| pool.members.len()).sum();
+    let sources = config.pools.iter().map(|pool| pool.sources().count()).sum();
     let (pools, hosts) = (count(config.pools.len(), "pool"), count(hosts, "host"));
-    format!("{file}; listeners {listeners}; {admin}; {pools} with {hosts}")
+    let sources = match sources {
+        0 => String::new(),
+        _ => format!(" and {}", count(sources, "source")),
+    };
+    format!("{file}; listeners {listeners}; {admin}; {pools} with {hosts}{sources}")
 }
 
 fn count(number: usize, what: &str) -> impl Display {

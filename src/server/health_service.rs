@@ -1,4 +1,4 @@
-//! Health checks, reloads and orders of certificates as a background service.
+//! Health checks, sources of hosts, reloads and orders of certificates as a background service.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use super::acme_service::AcmeService;
 use super::reloader::{Reloader, ReloaderCommands};
 use crate::supervisor::{Supervisor, Task};
 
-/// Runs health checks, reloads and orders of certificates on a thread of its own; ready after the first round of checks.
+/// Runs health checks, sources of hosts, reloads and orders of certificates on a thread of its own; ready after the first round of checks.
 pub(super) struct HealthService {
     /// `None` once the service has started.
     parts: Mutex<Option<(Reloader, ReloaderCommands, AcmeService)>>,
@@ -44,6 +44,8 @@ impl BackgroundService for HealthService {
         let Some((mut reloader, mut reload_commands, acme)) = taken else {
             return;
         };
+        let discovery = reloader.discovery.clone();
+        tokio::spawn(async move { discovery.run().await });
         reloader.start().await;
         ready.notify_ready();
         tokio::spawn(acme.run());

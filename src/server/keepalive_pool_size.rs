@@ -17,7 +17,7 @@ const MIN_SIZE: u64 = 1_024;
 /// The largest number of idle connections: what the hosts may need, and at most a quarter of the process's
 /// `descriptors`.
 pub(super) fn keepalive_pool_size(config: &Config, descriptors: u64) -> u64 {
-    let hosts = config.pools.iter().flat_map(|pool| &pool.hosts);
+    let hosts = config.pools.iter().flat_map(|pool| &pool.members);
     let needed = hosts.map(|host| {
         let limits = [host.max_in_flight, config.limits.max_in_flight];
         let max = limits.into_iter().flatten().min();

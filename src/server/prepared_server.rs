@@ -36,6 +36,7 @@ use super::tls::TlsState;
 use super::{config_summary, descriptor_check};
 use crate::admin::{Api, ApiServer, Caller, ProcessCommand};
 use crate::config::Config;
+use crate::discovery::Leaving;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -227,6 +228,7 @@ fn handover_coordinator(
             overrides: Arc::clone(&shared.overrides),
             loaded_config: Arc::clone(&shared.loaded_config),
             ticket_keys: Arc::clone(&shared.ticket_keys),
+            sources: Arc::clone(shared.discovery.table()),
         },
         Arc::clone(&shared.lifecycle),
         shared.change_locks.clone(),
@@ -357,6 +359,9 @@ fn health_service(
         previewer,
         file: file.map(Path::to_owned),
         file_config: initial.file_config,
+        found_config: initial.found_config,
+        leaving: Leaving::default(),
+        discovery: shared.discovery,
         config: initial.config,
         overrides: shared.overrides,
         host_registry: initial.host_registry,

@@ -13,6 +13,15 @@ use crate::supervisor::panic_message;
 use super::reloader::ReloadError;
 use super::request_observers::RequestObservers;
 
+/// Whether a change takes effect before the hosts that are new have been checked once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FirstRound {
+    /// The first checks come first, so that the change is whole once it takes effect.
+    Awaited,
+    /// The change takes effect at once: hosts that stay must not wait for one that does not respond.
+    InBackground,
+}
+
 /// The prepared result of a reload; applying it cannot fail.
 pub(super) struct ReloadPlan {
     pub(super) config: Config,
@@ -30,6 +39,7 @@ impl ReloadPlan {
         mut host_registry: HostRegistry,
         before: Arc<ActiveConfig>,
         observers: RequestObservers,
+        first_round: FirstRound,
     ) -> Result<Self, ReloadError> {
         let same_timeouts = config.timeouts == old.timeouts;
         let previous = |pool: &config::Pool| {
@@ -53,11 +63,11 @@ impl ReloadPlan {
                 pool.restore(&old.state());
             }
         }
-        let checks = start_checks(&new_pools).await;
+        let checks = start_checks(&new_pools, first_round).await;
         let hosts = config.pools.iter().flat_map(|pool| {
             // A removed host keeps its in-flight count for the case that it is added again.
             let removed = pool.removed.iter().map(|(host, _)| host);
-            pool.hosts.iter().chain(removed)
+            pool.members.iter().chain(removed)
         });
         host_registry.retain(hosts.map(|host| &host.id));
         Ok(ReloadPlan {
@@ -85,8 +95,21 @@ pub(super) fn find_pool<'a>(active: &'a ActiveConfig, name: &str) -> Option<&'a 
     active.pools.iter().find(|pool| pool.name() == name)
 }
 
-/// Starts the health checks of each pool; returns after the first round of all pools.
-pub(super) async fn start_checks(pools: &[Arc<Pool>]) -> Vec<(Arc<Pool>, Monitor)> {
+/// Starts the health checks of each pool; returns after the first round of all pools, if that is awaited.
+pub(super) async fn start_checks(
+    pools: &[Arc<Pool>],
+    first_round: FirstRound,
+) -> Vec<(Arc<Pool>, Monitor)> {
+    if first_round == FirstRound::InBackground {
+        let pools = pools.iter();
+        let started = pools.map(|pool| {
+            (
+                Arc::clone(pool),
+                Monitor::start_now(std::slice::from_ref(pool)),
+            )
+        });
+        return started.collect();
+    }
     let mut starting = JoinSet::new();
     for pool in pools {
         let pool = Arc::clone(pool);

@@ -3,6 +3,8 @@
 //! Unchanged parts are kept: pools with the state of their health checks, hosts with their statistics, and all
 //! connections. Everything that can fail comes first; then one swap replaces the whole [`ActiveConfig`].
 
+mod found_hosts;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use tokio::task::spawn_blocking;
 
 use crate::admin::{ChangeError, LoadedConfig, PoolChange};
 use crate::config::Config;
+use crate::discovery::{Discovery, Leaving};
 use crate::event_log::{EventKind, EventLog};
 use crate::health::Monitor;
 use crate::metrics::{CertificateOutcome, ReloadOutcome};
@@ -26,7 +29,7 @@ use super::acme_service::SharedAcme;
 use super::certificate_watch::{CertificateWatch, Scan};
 use super::config_diff::ConfigDiff;
 use super::config_summary;
-use super::reload_plan::{ReloadPlan, find_pool, run_contained, start_checks};
+use super::reload_plan::{FirstRound, ReloadPlan, find_pool, run_contained, start_checks};
 use super::reload_preview::ReloadPreviewer;
 use super::request_observers::RequestObservers;
 use super::runtime_overrides::RuntimeOverrides;
@@ -130,7 +133,12 @@ pub(super) struct Reloader {
     pub(super) file: Option<PathBuf>,
     /// The file's content at the last reload, without overrides.
     pub(super) file_config: Config,
-    /// The configuration in effect: the file's, with the runtime overrides applied.
+    /// The same with the hosts that sources have told.
+    pub(super) found_config: Config,
+    /// Hosts that stay for a while although their sources do not name them any more.
+    pub(super) leaving: Leaving,
+    pub(super) discovery: Discovery,
+    /// The configuration in effect: the file's with what sources have told, and the runtime overrides applied.
     pub(super) config: Config,
     pub(super) overrides: Arc<ArcSwap<RuntimeOverrides>>,
     pub(super) host_registry: HostRegistry,
@@ -152,11 +160,12 @@ pub(super) struct Reloader {
 impl Reloader {
     /// Starts the health checks of all hosts; returns after the first round.
     pub(super) async fn start(&mut self) {
-        self.checks = start_checks(&self.active.load().pools).await;
+        self.checks = start_checks(&self.active.load().pools, FirstRound::Awaited).await;
     }
 
-    /// Executes commands and takes in changed certificates until all senders are gone.
+    /// Executes commands and takes in changed certificates and hosts until all senders are gone.
     pub(super) async fn serve(&mut self, commands: &mut ReloaderCommands) {
+        let sources = Arc::clone(self.discovery.table());
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
@@ -164,6 +173,7 @@ impl Reloader {
                     None => return,
                 },
                 scan = self.certificate_watch.next_scan(&self.config, &self.acme.renewed) => self.take_certificates(scan).await,
+                () = found_hosts::due(&sources, &self.leaving) => self.take_found_hosts().await,
             }
         }
     }
@@ -238,11 +248,13 @@ impl Reloader {
                 pool.tls = Some(tls.clone());
             }
         }
-        let (config, _) = RuntimeOverrides::clone(&self.overrides.load()).apply_to(&file_config);
+        let (found_config, leaving) = self.with_found_hosts(&file_config);
+        let (config, _) = RuntimeOverrides::clone(&self.overrides.load()).apply_to(&found_config);
         let loaded = self.loaded_config.load().loaded;
-        match self.activate(config, loaded).await {
+        match self.activate(config, loaded, FirstRound::Awaited).await {
             Ok(()) => {
                 self.file_config = file_config;
+                (self.found_config, self.leaving) = (found_config, leaving);
                 scan.accept_pools();
                 true
             }
@@ -281,10 +293,28 @@ impl Reloader {
             return Err(ReloadError::NeedsNewProcess(changes));
         }
         let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
-        let (config, dropped) = overrides.apply_to(&file_config);
-        let warnings = file_config.warnings();
-        self.activate(config, Timestamp::now()).await?;
-        warnings.iter().for_each(|line| warn!("{line}"));
+        let found = self.find_hosts_of(&file_config).await;
+        let (dropped, activated) = match found {
+            Ok((found_config, leaving)) => {
+                let (config, dropped) = overrides.apply_to(&found_config);
+                let activated = self.activate(config, Timestamp::now(), FirstRound::Awaited);
+                let activated = activated.await.map(|()| (found_config, leaving));
+                (dropped, activated)
+            }
+            Err(refusal) => (Vec::new(), Err(refusal)),
+        };
+        match activated {
+            Ok(found) => (self.found_config, self.leaving) = found,
+            Err(refusal) => {
+                self.discovery.configure(&self.file_config);
+                return Err(refusal);
+            }
+        }
+        self.discovery.configure(&file_config);
+        file_config
+            .warnings()
+            .iter()
+            .for_each(|line| warn!("{line}"));
         self.file_config = file_config;
         self.update_tls();
         self.certificate_watch.restart();
@@ -303,10 +333,10 @@ impl Reloader {
     /// Applies an operator's change, in the same way as a reload.
     async fn change(&mut self, pool: &str, change: PoolChange) -> Result<(), ChangeError> {
         let file = self
-            .file_config
+            .found_config
             .pools
             .iter()
-            .find(|file_config| file_config.name == pool);
+            .find(|found| found.name == pool);
         let active = self.active.load_full();
         let (Some(file), Some(now)) = (file, find_pool(&active, pool)) else {
             let pool = pool.escape_debug();
@@ -314,9 +344,9 @@ impl Reloader {
         };
         let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
         let event = overrides.apply_change(file, now, change)?;
-        let (config, _) = overrides.apply_to(&self.file_config);
+        let (config, _) = overrides.apply_to(&self.found_config);
         let loaded = self.loaded_config.load().loaded;
-        let activated = self.activate(config, loaded).await;
+        let activated = self.activate(config, loaded, FirstRound::Awaited).await;
         activated.map_err(|refusal| ChangeError::Conflict(refusal.to_string()))?;
         self.overrides.store(Arc::new(overrides));
         let pool = find_pool(&self.active.load(), pool).cloned();
@@ -331,18 +361,23 @@ impl Reloader {
         &mut self,
         mut overrides: RuntimeOverrides,
     ) -> Result<(), ReloadError> {
-        let (config, _) = overrides.apply_to(&self.file_config);
+        let (config, _) = overrides.apply_to(&self.found_config);
         if overrides == **self.overrides.load() {
             return Ok(());
         }
         let loaded = self.loaded_config.load().loaded;
-        self.activate(config, loaded).await?;
+        self.activate(config, loaded, FirstRound::Awaited).await?;
         self.overrides.store(Arc::new(overrides));
         Ok(())
     }
 
     /// Replaces the active configuration by `config`. On an error nothing has changed.
-    async fn activate(&mut self, config: Config, loaded: Timestamp) -> Result<(), ReloadError> {
+    async fn activate(
+        &mut self,
+        config: Config,
+        loaded: Timestamp,
+        first_round: FirstRound,
+    ) -> Result<(), ReloadError> {
         let before = self.active.load_full();
         let plan = ReloadPlan::build(
             config,
@@ -350,6 +385,7 @@ impl Reloader {
             self.host_registry.clone(),
             Arc::clone(&before),
             self.observers.clone(),
+            first_round,
         );
         let ReloadPlan {
             config,

@@ -186,7 +186,11 @@ impl RuntimeOverrides {
     fn add(&mut self, file: &config::Pool, host: Host) -> Result<(), ChangeError> {
         let pool_overrides = self.pool_overrides(file);
         let settings = HostSettings::new(&host);
-        let Some(file_host) = file.hosts.iter().find(|file_host| file_host.is_same(&host)) else {
+        let Some(file_host) = file
+            .members
+            .iter()
+            .find(|file_host| file_host.is_same(&host))
+        else {
             pool_overrides.added.push(AddedHost {
                 id: host.id.as_str().to_owned(),
                 address: host.address,
@@ -256,7 +260,7 @@ impl PoolOverrides {
             false
         };
         self.weighed.retain(|weighed| {
-            let mut hosts = pool.hosts.iter_mut();
+            let mut hosts = pool.members.iter_mut();
             match hosts.find(|host| host.id.as_str() == weighed.id) {
                 Some(host)
                     if host.weight == weighed.file_weight && weighed.weight <= MAX_WEIGHT =>
@@ -269,10 +273,10 @@ impl PoolOverrides {
             }
         });
         self.removed.retain(|removed| {
-            let mut hosts = pool.hosts.iter();
+            let mut hosts = pool.members.iter();
             match hosts.position(|host| host.id.as_str() == removed.id) {
-                Some(index) if HostSettings::new(&pool.hosts[index]) == removed.settings => {
-                    let host = pool.hosts.remove(index);
+                Some(index) if HostSettings::new(&pool.members[index]) == removed.settings => {
+                    let host = pool.members.remove(index);
                     pool.removed.push((host, removed.at));
                     true
                 }
@@ -281,8 +285,8 @@ impl PoolOverrides {
             }
         });
         self.added.retain(|added| match added.host() {
-            Some(host) if !pool.hosts.iter().any(|other| other.is_same(&host)) => {
-                pool.hosts.push(host);
+            Some(host) if !pool.members.iter().any(|other| other.is_same(&host)) => {
+                pool.members.push(host);
                 true
             }
             _ => discard(&added.id, "addition"),
@@ -377,7 +381,7 @@ impl HostSettings {
 }
 
 fn find_host<'a>(pool: &'a config::Pool, id: &HostId) -> Option<&'a Host> {
-    pool.hosts.iter().find(|host| host.id == *id)
+    pool.members.iter().find(|host| host.id == *id)
 }
 
 /// The pool's host with this id.

@@ -11,7 +11,7 @@ use super::StartError;
 use super::acme_service::SharedAcme;
 use super::change_lock::ChangeLocks;
 use super::edge::{connection_capacity, raise_descriptors};
-use super::handover::{ExpectedProbes, Successor};
+use super::handover::{ExpectedProbes, HandoverState, Successor};
 use super::keepalive_pool_size::keepalive_pool_size;
 use super::lifecycle::Lifecycle;
 use super::reloader::{ReloaderCommands, ReloaderHandle};
@@ -20,6 +20,7 @@ use super::runtime_overrides::RuntimeOverrides;
 use super::tls::TicketKeys;
 use crate::admin::LoadedConfig;
 use crate::config::Config;
+use crate::discovery::{Discovery, with_members};
 use crate::event_log::EventLog;
 use crate::pool::HostRegistry;
 use crate::proxy::{ActiveConfig, TrafficState};
@@ -39,6 +40,7 @@ pub(super) struct SharedState {
     pub(super) observers: RequestObservers,
     pub(super) reloads: ReloaderHandle,
     pub(super) acme: SharedAcme,
+    pub(super) discovery: Discovery,
     /// The keys of session tickets without a secret in the file.
     pub(super) ticket_keys: Arc<TicketKeys>,
 }
@@ -50,6 +52,8 @@ pub(super) struct InitialState {
     pub(super) config: Config,
     /// The file's configuration, without overrides.
     pub(super) file_config: Config,
+    /// The file's configuration with the hosts that sources have told.
+    pub(super) found_config: Config,
     pub(super) host_registry: HostRegistry,
     pub(super) reload_commands: ReloaderCommands,
     /// How many idle connections to hosts are kept.
@@ -74,7 +78,10 @@ impl InitialState {
         let inherited = handover_state.map(|state| state.ticket_keys.as_slice());
         let mut overrides =
             handover_state.map_or_else(RuntimeOverrides::default, |state| state.overrides.clone());
-        let (config, dropped) = overrides.apply_to(&file_config);
+        let saved = handover_state.map_or(&[][..], |state| &state.sources);
+        let discovery = Discovery::new(&file_config, saved);
+        let found_config = first_hosts(&file_config, &discovery, handover_state)?;
+        let (config, dropped) = overrides.apply_to(&found_config);
         dropped.iter().for_each(|line| info!("{line}"));
         let mut host_registry = HostRegistry::with_event_log(Arc::clone(&event_log));
         let mut active =
@@ -111,16 +118,40 @@ impl InitialState {
             event_log,
             observers,
             reloads,
+            discovery,
             ticket_keys: Arc::new(TicketKeys::random(inherited.unwrap_or_default())),
         };
         Ok(InitialState {
             shared,
             config,
             file_config,
+            found_config,
             host_registry,
             reload_commands,
             idle,
             connection_capacity,
         })
     }
+}
+
+/// Asks the sources of `file_config` once, and puts what they tell into it.
+///
+/// # Errors
+/// There are no hosts where there have to be some.
+fn first_hosts(
+    file_config: &Config,
+    discovery: &Discovery,
+    predecessor: Option<&HandoverState>,
+) -> Result<Config, StartError> {
+    let asked = discovery.ask_once();
+    asked
+        .map_err(|error| StartError::Files(format!("sources of hosts cannot be asked: {error}")))?;
+    let (found_config, _) = with_members(file_config, discovery.table(), None, |_, _| false);
+    let had_hosts = |name: &str| {
+        let mut pools = predecessor.into_iter().flat_map(|state| &state.pools);
+        pools.any(|pool| pool.name == name && pool.has_hosts())
+    };
+    let missing = discovery.missing(&found_config, had_hosts);
+    missing.map_err(StartError::Discovery)?;
+    Ok(found_config)
 }

@@ -16,6 +16,8 @@ pub enum StartError {
     Listen(String),
     /// A runtime file (pid file, socket, access log) cannot be created, or another process owns it.
     Files(String),
+    /// Sources have told no hosts where there have to be some.
+    Discovery(String),
 }
 
 impl fmt::Display for StartError {
@@ -24,7 +26,8 @@ impl fmt::Display for StartError {
             StartError::Pool(error) => error.fmt(f),
             StartError::Certificate(reason)
             | StartError::Listen(reason)
-            | StartError::Files(reason) => f.write_str(reason),
+            | StartError::Files(reason)
+            | StartError::Discovery(reason) => f.write_str(reason),
         }
     }
 }

@@ -154,7 +154,7 @@ fn every_key_has_its_default() {
     assert_eq!(pool.name, "web");
     assert_eq!(pool.algorithm.info.name, "p2c");
     assert_eq!(pool.algorithm.key, KeySource::ClientIp);
-    assert_eq!(pool.hosts[0].weight, 1);
+    assert_eq!(pool.members[0].weight, 1);
     assert_eq!(pool.host_header, HostHeader::Preserve);
     assert_eq!(pool.when_all_down, WhenAllDown::Error);
     assert_eq!(pool.proxy_protocol, None);
@@ -228,8 +228,8 @@ fn every_key_has_its_default() {
             floor: 10,
         })
     );
-    assert_eq!(pool.hosts[0].max_in_flight, None);
-    assert!(!pool.hosts[0].backup);
+    assert_eq!(pool.members[0].max_in_flight, None);
+    assert!(!pool.members[0].backup);
 }
 
 #[test]
@@ -273,7 +273,10 @@ pools:
     limits: { max_in_flight: 7 }
 ",
     );
-    let limits = config.pools[0].hosts.iter().map(|host| host.max_in_flight);
+    let limits = config.pools[0]
+        .members
+        .iter()
+        .map(|host| host.max_in_flight);
     assert_eq!(Vec::from_iter(limits), [Some(7), Some(3), None]);
 }
 

@@ -63,15 +63,15 @@ fn an_unreadable_file_is_one_error_line() {
 }
 
 #[test]
-fn names_are_resolved_by_the_system() {
+fn names_are_resolved_once_by_the_system() {
     let directory = directory();
     let file = write(
         &directory,
         "b.yaml",
-        "listeners: [\"127.0.0.1:80\"]\npools: { web: { hosts: [\"localhost:81\"] } }\n",
+        "listeners: [\"127.0.0.1:80\"]\npools: { web: { hosts: [{ address: \"localhost:81\", resolve: once }] } }\n",
     );
     let config = Config::load(&file).expect("a configuration");
-    let host = &config.pools[0].hosts[0];
+    let host = &config.pools[0].members[0];
     assert!(host.address.ip().is_loopback());
     assert_eq!(host.address.port(), 81);
 }

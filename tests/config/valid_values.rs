@@ -45,10 +45,10 @@ pools: { web: { hosts: [\"127.0.0.1:1\"] } }
 #[test]
 fn a_host_is_an_address_a_name_or_a_map() {
     let pool = pool(
-        "hosts: [\"127.0.0.1:81\", \"App.internal:82\", { address: \"[::1]:83\", weight: 10000 }, \
-         { address: \"app.internal:84\", weight: 0 }]",
+        "hosts: [\"127.0.0.1:81\", { address: \"App.internal:82\", resolve: once }, { address: \"[::1]:83\", weight: 10000 }, \
+         { address: \"app.internal:84\", weight: 0, resolve: once }]",
     );
-    let found = Vec::from_iter(pool.hosts.iter().map(|host| {
+    let found = Vec::from_iter(pool.members.iter().map(|host| {
         let (id, name) = (host.id.as_str(), host.name.as_str());
         (id, name, host.address.to_string(), host.weight)
     }));

@@ -22,6 +22,7 @@ mod dashboard;
 mod deadlines;
 mod demo;
 mod differential;
+mod discovery;
 mod drain;
 mod early_responses;
 mod ejection;

@@ -14,7 +14,7 @@ pub(in crate::config) struct List<K: Kind> {
     max: usize,
     takes_map: bool,
     empty: Option<&'static str>,
-    identity: Option<&'static str>,
+    identity: &'static [&'static str],
     is_ordered: bool,
     check: Option<Check<K>>,
 }
@@ -30,7 +30,7 @@ pub(in crate::config) fn list<K: Kind>(what: &'static str, kind: K) -> List<K> {
         max: usize::MAX,
         takes_map: false,
         empty: None,
-        identity: None,
+        identity: &[],
         is_ordered: false,
         check: None,
     }
@@ -61,9 +61,10 @@ impl<K: Kind> List<K> {
         self
     }
 
-    /// Elements with the same value of this key are the same one, wherever they stand in the list.
-    pub(in crate::config) fn identified_by(mut self, key: &'static str) -> Self {
-        self.identity = Some(key);
+    /// Elements with the same value of the first of these keys that they have are the same one, wherever they stand in the
+    /// list.
+    pub(in crate::config) fn identified_by(mut self, keys: &'static [&'static str]) -> Self {
+        self.identity = keys;
         self
     }
 
@@ -166,15 +167,16 @@ impl<K: Kind> Kind for List<K> {
     }
 
     fn diff(&self, old: &Self::Value, new: &Self::Value, diff: &mut Diff) {
-        let Some(key) = self.identity else {
+        if self.identity.is_empty() {
             if old != new {
                 diff.changed(self.dump(old), self.dump(new));
             }
             return;
-        };
+        }
         let identity = |element: &K::Value| {
             let dumped = self.kind.dump(element);
-            let identity = dumped.get(key).unwrap_or(&dumped);
+            let mut keys = self.identity.iter().filter_map(|key| dumped.get(key));
+            let identity = keys.find(|value| !value.is_null()).unwrap_or(&dumped);
             identity
                 .as_str()
                 .map_or_else(|| identity.to_string(), str::to_owned)

@@ -76,7 +76,8 @@ impl<'a> PeerTemplate<'a> {
     pub(super) fn peer(&self, host: &config::Host) -> HttpPeer {
         let server_name = self.tls.map(|tls| {
             // A certificate names an IPv6 address without the brackets of the URL.
-            let host_name = host.name.trim_start_matches('[').trim_end_matches(']');
+            let host_name = host.server_name.as_ref().unwrap_or(&host.name);
+            let host_name = host_name.trim_start_matches('[').trim_end_matches(']');
             tls.server_name
                 .clone()
                 .unwrap_or_else(|| host_name.to_owned())

@@ -39,7 +39,7 @@ fn try_all_uses_every_host_while_none_is_usable() {
 
 #[test]
 fn the_tiers_serve_in_order() {
-    let pool = pool(&[1, 1, 0], |pool| pool.hosts[1].backup = true);
+    let pool = pool(&[1, 1, 0], |pool| pool.members[1].backup = true);
     pool.begin();
     let ids = ids(&pool);
     for _ in 0..20 {

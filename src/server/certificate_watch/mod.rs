@@ -5,7 +5,6 @@
 //! written in place, renamed over, swapped behind a symbolic link somewhere in the path, or changed on another machine that
 //! exports them; and no event can be missed. It costs a call to the kernel for each file and interval.
 
-mod file_stamps;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -21,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::Config;
 use crate::timestamp::Timestamp;
 
-use file_stamps::SeenFiles;
+use crate::file_stamps::SeenFiles;
 use scan::Watched;
 
 pub(super) use scan::Scan;

@@ -5,11 +5,11 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::file_stamps::{SeenFiles, Stamps};
 use crate::config::{
     Authorities, Certificate, CertificatePair, CertificateSource, ClientCertificates, Config,
     ListenerTls, PoolTls, SessionTickets, ShownIdentity, System,
 };
+use crate::file_stamps::{SeenFiles, Stamps};
 
 /// What files are read for.
 const SERVED: &str = "a certificate of a listener";

@@ -21,6 +21,7 @@ use super::handover_listener::{HandoverListener, is_trusted};
 use super::message::{Message, VERSION, export};
 use super::successor_process::Program;
 use crate::admin::LoadedConfig;
+use crate::discovery::SourceTable;
 use crate::health::FIRST_ROUND;
 use crate::proxy::ActiveConfig;
 use crate::server::change_lock::ChangeLocks;
@@ -56,6 +57,8 @@ pub(in crate::server) struct HandoverSources {
     pub(in crate::server) overrides: Arc<ArcSwap<RuntimeOverrides>>,
     pub(in crate::server) loaded_config: Arc<ArcSwap<LoadedConfig>>,
     pub(in crate::server) ticket_keys: Arc<TicketKeys>,
+    /// What sources of hosts have told.
+    pub(in crate::server) sources: Arc<SourceTable>,
 }
 
 /// Hands over the listeners of this process.
@@ -69,6 +72,7 @@ pub(in crate::server) struct HandoverCoordinator {
     overrides: Arc<ArcSwap<RuntimeOverrides>>,
     loaded_config: Arc<ArcSwap<LoadedConfig>>,
     ticket_keys: Arc<TicketKeys>,
+    sources: Arc<SourceTable>,
     lifecycle: Arc<Lifecycle>,
     change_locks: ChangeLocks,
     /// Set once the process listens.
@@ -133,6 +137,7 @@ impl HandoverCoordinator {
             overrides,
             loaded_config,
             ticket_keys,
+            sources,
         } = sources;
         let obstacle = match (reloadable, process::id()) {
             (false, _) => {
@@ -152,6 +157,7 @@ impl HandoverCoordinator {
             overrides,
             loaded_config,
             ticket_keys,
+            sources,
             lifecycle,
             change_locks,
             sockets: OnceLock::new(),
@@ -319,6 +325,7 @@ impl HandoverCoordinator {
                     &self.active.load().pools,
                     &self.overrides.load(),
                     &self.ticket_keys,
+                    &self.sources,
                 ),
             })
             .await?;

@@ -14,6 +14,7 @@ use super::connection::{HandoverConnection, HandoverError};
 use super::message::{Message, export, import};
 use crate::balancer::Selection;
 use crate::config::Config;
+use crate::discovery::SourceTable;
 use crate::fuzz;
 use crate::pool::{HostRegistry, Pool, PoolState};
 use crate::proxy::ActiveConfig;
@@ -134,6 +135,7 @@ fn assert_carried_over(input_state: Value) {
         &pools,
         &RuntimeOverrides::default(),
         &TicketKeys::random(&[]),
+        &SourceTable::default(),
     );
     let text = serde_json::to_string(&sources).expect("a state is serializable");
     let handed_on =

@@ -7,6 +7,7 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::discovery::{SavedHosts, SourceTable};
 use crate::logging;
 use crate::pool::{Pool, PoolState};
 use crate::server::runtime_overrides::RuntimeOverrides;
@@ -98,6 +99,9 @@ struct CarriedState {
     /// Missing in earlier versions.
     #[serde(default)]
     ticket_keys: Vec<TicketSecret>,
+    /// What sources of hosts have told. Missing in earlier versions.
+    #[serde(default)]
+    sources: Vec<SavedHosts>,
 }
 
 /// The state that a successor receives.
@@ -110,15 +114,18 @@ pub(in crate::server) struct HandoverState {
     pub(in crate::server) log_level: Option<String>,
     /// The keys of session tickets.
     pub(in crate::server) ticket_keys: Vec<TicketSecret>,
+    /// What sources of hosts have told.
+    pub(in crate::server) sources: Vec<SavedHosts>,
     /// Whether the predecessor reloaded the file after this process had read it.
     pub(in crate::server) reloaded: bool,
 }
 
-/// The state of `pools`, the overrides and the keys of session tickets, in wire format.
+/// The state of `pools`, the overrides, the keys of session tickets and what sources have told, in wire format.
 pub(super) fn export(
     pools: &[Arc<Pool>],
     overrides: &RuntimeOverrides,
     ticket_keys: &TicketKeys,
+    sources: &SourceTable,
 ) -> Value {
     let state = CarriedState {
         version: STATE_VERSION,
@@ -126,6 +133,7 @@ pub(super) fn export(
         overrides: overrides.clone(),
         log_level: logging::changed_level(),
         ticket_keys: ticket_keys.export(Timestamp::now().unix_seconds() as u64),
+        sources: sources.export(),
     };
     // NaN and infinities become null, which the other side drops.
     serde_json::to_value(state).unwrap_or(Value::Null)
@@ -144,12 +152,14 @@ pub(super) fn import(state: Value) -> HandoverState {
             overrides,
             log_level,
             ticket_keys,
+            sources,
             ..
         }) => HandoverState {
             pools,
             overrides,
             log_level,
             ticket_keys,
+            sources,
             reloaded: false,
         },
         Err(error) => {

@@ -39,6 +39,7 @@ mod successor_watch;
 pub(super) use coordinator::{HandoverCoordinator, HandoverFailure, HandoverSources};
 pub(super) use expected_probes::ExpectedProbes;
 pub(super) use handover_listener::{HandoverListener, check_directory_mode, is_trusted};
+pub(super) use message::HandoverState;
 pub use successor::TakeoverRequest;
 pub(super) use successor::{PredecessorWatch, Successor, Takeover};
 pub(super) use successor_process::Program;

@@ -16,7 +16,7 @@ timeouts: { connect: 0s }
 pools:
   web:
     algorithm: round_robbin
-    hosts: [\"127.0.0.1:1\", { address: \"nowhere.internal:2\", weight: 10001 }, \"lost.internal:3\", \"127.0.0.1:1\"]
+    hosts: [\"127.0.0.1:1\", { address: \"nowhere.internal:2\", weight: 2, resolve: once }, { address: \"lost:3\", weight: 10001 }, \"127.0.0.1:1\"]
   api:
     hosts: []
 ",
@@ -32,9 +32,8 @@ pools:
             "b.yaml:6:22: timeouts.connect: `0s` is not above 0; write a time such as `500ms` or `2s`",
             "b.yaml:9:16: pools.web.algorithm: unknown algorithm `round_robbin`; known are …; did you mean `round_robin`?",
             "b.yaml:10:39: pools.web.hosts[1].address: cannot resolve `nowhere.internal`: no such name",
-            "b.yaml:10:69: pools.web.hosts[1].weight: `10001` is not a whole number from 0 to 10000",
-            "b.yaml:10:78: pools.web.hosts[2]: cannot resolve `lost.internal`: no such name",
-            "b.yaml:10:97: pools.web.hosts[3]: `127.0.0.1:1` is hosts[0] of this pool already",
+            "b.yaml:10:118: pools.web.hosts[2].weight: `10001` is not a whole number from 0 to 10000",
+            "b.yaml:10:127: pools.web.hosts[3]: `127.0.0.1:1` is hosts[0] of this pool already",
             "b.yaml:12:12: pools.api.hosts: the pool has no hosts",
         ]
     );

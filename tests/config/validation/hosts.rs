@@ -47,12 +47,12 @@ fn hosts() {
             "pools.web.hosts[0]: `http://app.internal:80` is a URL, but a host is `host:port`; leave out `http://`",
         ),
         (
-            "\"nope.internal:80\"",
-            "pools.web.hosts[0]: cannot resolve `nope.internal`: no such name",
+            "{ address: \"nope.internal:80\", resolve: once }",
+            "pools.web.hosts[0].address: cannot resolve `nope.internal`: no such name",
         ),
         (
-            "\"empty.internal:80\"",
-            "pools.web.hosts[0]: cannot resolve `empty.internal`: it has no address",
+            "{ address: \"empty.internal:80\", resolve: once }",
+            "pools.web.hosts[0].address: cannot resolve `empty.internal`: it has no address",
         ),
         (
             "{ weight: 2 }",

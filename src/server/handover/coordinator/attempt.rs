@@ -136,6 +136,7 @@ impl<'a> HandoverAttempt<'a> {
                     &self.handover.active.load().pools,
                     &self.handover.overrides.load(),
                     &self.handover.ticket_keys,
+                    &self.handover.sources,
                 ),
                 reloaded: waiting.loaded != self.handover.loaded_config.load().loaded,
             })

@@ -21,23 +21,23 @@ struct Stamp {
 
 /// The states of files that are read together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stamps(Vec<Stamp>);
+pub(crate) struct Stamps(Vec<Stamp>);
 
 /// Files that need not be read again while their states are the same, by what they are read for.
 #[derive(Debug, Default, Clone)]
-pub(super) struct SeenFiles(HashMap<(&'static str, Vec<PathBuf>), Stamps>);
+pub(crate) struct SeenFiles(HashMap<(&'static str, Vec<PathBuf>), Stamps>);
 
 impl SeenFiles {
     /// Whether files are as they were when they were read.
-    pub(super) fn includes(&self, purpose: &'static str, files: &[&Path], stamps: &Stamps) -> bool {
+    pub(crate) fn includes(&self, purpose: &'static str, files: &[&Path], stamps: &Stamps) -> bool {
         self.0.get(&key(purpose, files)) == Some(stamps)
     }
 
-    pub(super) fn insert(&mut self, purpose: &'static str, files: &[&Path], stamps: Stamps) {
+    pub(crate) fn insert(&mut self, purpose: &'static str, files: &[&Path], stamps: Stamps) {
         self.0.insert(key(purpose, files), stamps);
     }
 
-    pub(super) fn remove(&mut self, purpose: &'static str) {
+    pub(crate) fn remove(&mut self, purpose: &'static str) {
         self.0.retain(|(of, _), _| *of != purpose);
     }
 }
@@ -48,13 +48,13 @@ fn key(purpose: &'static str, files: &[&Path]) -> (&'static str, Vec<PathBuf>) {
 
 impl Stamps {
     /// The states of files, links followed; `None` if one of them is not there.
-    pub(super) fn of(files: &[&Path]) -> Option<Self> {
+    pub(crate) fn of(files: &[&Path]) -> Option<Self> {
         let stamps = files.iter().map(|file| Stamp::of(file));
         stamps.collect::<Option<Vec<_>>>().map(Stamps)
     }
 
     /// Whether another change would be noticed for sure.
-    pub(super) fn are_settled(&self, now: i64) -> bool {
+    pub(crate) fn are_settled(&self, now: i64) -> bool {
         let mut changed = self.0.iter().map(|stamp| stamp.changed.0);
         changed.all(|changed| changed + SETTLING < now)
     }

@@ -1,0 +1,73 @@
+//! What a source tells.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The most hosts of one answer that are taken.
+pub(crate) const MAX_HOSTS: usize = 10_000;
+
+/// A host as a source knows it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct FoundHost {
+    /// Where it is. Port 0: the source knows no ports.
+    pub(crate) address: SocketAddr,
+    /// The name by which the source knows it, for TLS and the Host field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) server_name: Option<String>,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) label: Option<String>,
+    /// 0 to 10,000; `None`: the source knows no weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) weight: Option<u32>,
+    /// Whether it is used only while no other is usable; `None`: the source does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) backup: Option<bool>,
+    /// Its requests at the same time; `None`: the source does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_in_flight: Option<u64>,
+    /// What else the source says about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl FoundHost {
+    /// A host of which only the address is known.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        FoundHost {
+            address,
+            server_name: None,
+            label: None,
+            weight: None,
+            backup: None,
+            max_in_flight: None,
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+/// What a source answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// All hosts that there are.
+    Complete {
+        /// The hosts, in any order.
+        hosts: Vec<FoundHost>,
+        /// How long this holds; `None`: until the source says something else.
+        ttl: Option<Duration>,
+    },
+    /// Some of the hosts; others may exist.
+    Partial {
+        /// The hosts, in any order.
+        hosts: Vec<FoundHost>,
+        /// Why there may be others.
+        reason: String,
+        /// When the source is asked again; `None`: it will tell by itself.
+        ttl: Option<Duration>,
+    },
+    /// No hosts, for this reason.
+    Failed(String),
+}

@@ -1,0 +1,18 @@
+//! Sources of hosts: what they tell, how long it holds, and what is kept of it.
+//!
+//! Each source of the configuration is asked by a task of its own, which reports [`Answer`]s to the [`SourceTable`]. One
+//! rule holds for all sources: an answer that fails, is empty or incomplete never removes a host. `members` puts what is
+//! known in the place of what the configuration names, and keeps hosts that a complete answer leaves out until there are
+//! enough others.
+
+mod answer;
+mod hosts_file;
+mod members;
+mod service;
+mod source_table;
+mod store;
+
+pub(crate) use answer::{Answer, FoundHost};
+pub(crate) use members::{Leaving, with_members};
+pub(crate) use service::Discovery;
+pub(crate) use source_table::{SavedHosts, SourceState, SourceTable};
