@@ -66,11 +66,28 @@ pub trait Balancer: Debug + Send + Sync {
     /// [`BalancerError::AlreadyAdded`] if a member has its identity.
     fn add_host(&self, host: Arc<Host>) -> Result<(), BalancerError>;
 
+    /// Makes `hosts` members in one step, as often as they are not members yet: what an algorithm builds is built once, and not
+    /// for each of them.
+    fn add_hosts(&self, hosts: &[Arc<Host>]) {
+        for host in hosts {
+            // It is one already.
+            let _ = self.add_host(Arc::clone(host));
+        }
+    }
+
     /// Removes a member. Requests in flight on the host continue, and their leases stay valid.
     ///
     /// # Errors
     /// [`BalancerError::UnknownHost`] if no member has this identity.
     fn remove_host(&self, id: &HostId) -> Result<(), BalancerError>;
+
+    /// Removes these members in one step; identities of no member are passed over.
+    fn remove_hosts(&self, ids: &[HostId]) {
+        for id in ids {
+            // There is none.
+            let _ = self.remove_host(id);
+        }
+    }
 
     /// Picks a host for `request` without counting anything; see [`lease`](Balancer::lease).
     ///

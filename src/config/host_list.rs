@@ -165,7 +165,7 @@ mod tests {
                 "- { address: 127.0.0.1:1, wieght: 1 }",
                 "did you mean `weight`",
             ),
-            ("- [", "web.hosts:1:"),
+            ("- [", "web.hosts:2:1: "),
             ("a: 1\nb: 2", "expected a list of hosts, found a map"),
             ("<html>\n<p>502 Bad Gateway</p>", "web.hosts:1:1: [0]: "),
         ] {

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::balancer::MAX_WEIGHT;
-use crate::config::{Config, ConfigErrors, Environment, Route};
+use crate::config::{Config, ConfigErrors, Environment, HostEntry, Route};
 use crate::pool::HostRegistry;
 use crate::proxy::ActiveConfig;
 
@@ -205,7 +205,8 @@ fn assert_sound(config: &Config) {
         assert_ne!(config.admin.address, Some(listener.address));
     }
     for pool in &config.pools {
-        assert!(pool.members.iter().any(|host| host.weight > 0));
+        let serves = |entry: &HostEntry| entry.settings.weight > 0;
+        assert!(pool.hosts.iter().any(serves) || pool.further_sources().count() > 0);
         for (index, host) in pool.members.iter().enumerate() {
             assert!(host.weight <= MAX_WEIGHT && host.address.port() > 0);
             assert!(

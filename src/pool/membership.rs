@@ -10,6 +10,9 @@ use super::{Failure, Member, Outcome, Pool, outcome};
 use crate::balancer::{Balancer, HostId};
 use crate::event_log::EventKind;
 
+/// So many hosts are reconciled in less time than it takes to wake a task.
+const FEW: usize = 256;
+
 /// The state of reconciliation.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
@@ -64,6 +67,20 @@ impl Pool {
         self.queue.wake();
     }
 
+    /// Brings the tiers in line after a check, at once or, with many hosts, soon: whoever waits for
+    /// [`verdicts_changed`](Pool::verdicts_changed) calls [`reconcile`](Pool::reconcile) once for all verdicts until then.
+    pub fn reconcile_after_check(&self) {
+        match self.members.len() {
+            0..=FEW => self.reconcile(),
+            _ => self.verdicts_changed.notify_one(),
+        }
+    }
+
+    /// Waits until checks of one of many hosts have changed a verdict. A change between two waits is not missed.
+    pub async fn verdicts_changed(&self) {
+        self.verdicts_changed.notified().await;
+    }
+
     fn assign_tiers(&self, membership: &Membership) {
         let now = Instant::now();
         for member in &self.members {
@@ -79,32 +96,38 @@ impl Pool {
         }
         let inputs = Vec::from_iter(self.members.iter().map(Member::tier_inputs));
         let placed = tiers(&inputs);
-        let moved = || {
-            let members = self.members.iter().zip(&placed);
-            members.map(|(member, tier)| (member, member.tier(), *tier))
-        };
-        // Add before removing: a host that changes its tier is always in one.
-        for (member, before, tier) in moved().filter(|(_, before, tier)| before != tier) {
-            let Some(balancer) = self.balancer(tier) else {
+        let moved = self.members.iter().zip(&placed);
+        let moved = moved.map(|(member, tier)| (member, member.tier(), *tier));
+        let moved = Vec::from_iter(moved.filter(|(_, before, tier)| before != tier));
+        // Add before removing: a host that changes its tier is always in one. All hosts of a tier in one step: what an
+        // algorithm builds of thousands of hosts takes a while.
+        for tier in Tier::SERVING {
+            let joining = moved.iter().filter(|(_, _, now)| *now == tier);
+            let hosts = Vec::from_iter(joining.clone().map(|(member, ..)| member.host_in(tier)));
+            let Some(balancer) = self.balancer(tier).filter(|_| !hosts.is_empty()) else {
                 continue;
             };
-            // `AlreadyAdded` and `UnknownHost` cannot occur: membership follows the tier, and both are written here
-            // only.
-            let _ = balancer.add_host(member.host_in(tier));
-            let id = member.host().id();
-            // A host that was out of service may have cold caches, whatever the reason.
-            if matches!(
-                (before, tier),
-                (Tier::Out | Tier::Draining, Tier::Primary | Tier::Backup)
-            ) && let Some(elapsed) = membership.slow_start_of(id)
-            {
-                let _ = balancer.begin_slow_start(id, elapsed);
+            balancer.add_hosts(&hosts);
+            for (member, before, _) in joining {
+                let id = member.host().id();
+                // A host that was out of service may have cold caches, whatever the reason.
+                if matches!(
+                    (before, tier),
+                    (Tier::Out | Tier::Draining, Tier::Primary | Tier::Backup)
+                ) && let Some(elapsed) = membership.slow_start_of(id)
+                {
+                    let _ = balancer.begin_slow_start(id, elapsed);
+                }
             }
         }
-        for (member, before, tier) in moved().filter(|(_, before, tier)| before != tier) {
-            member.set_tier(tier);
-            if let Some(balancer) = self.balancer(before) {
-                let _ = balancer.remove_host(member.host().id());
+        moved
+            .iter()
+            .for_each(|(member, _, tier)| member.set_tier(*tier));
+        for tier in Tier::SERVING {
+            let leaving = moved.iter().filter(|(_, before, _)| *before == tier);
+            let ids = Vec::from_iter(leaving.map(|(member, ..)| member.host().id().clone()));
+            if let Some(balancer) = self.balancer(tier).filter(|_| !ids.is_empty()) {
+                balancer.remove_hosts(&ids);
             }
         }
         for member in &self.members {

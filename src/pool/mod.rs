@@ -92,6 +92,7 @@ pub struct Pool {
     /// The number of hosts that wait for a probe.
     probes_due: AtomicUsize,
     changed: Notify,
+    verdicts_changed: Notify,
     counters: Arc<PoolCounters>,
     /// Shared with the pool that this one replaces, as the counters are.
     last_minute: Arc<LastMinute>,
@@ -181,6 +182,7 @@ impl Pool {
             membership: Mutex::default(),
             probes_due: AtomicUsize::new(0),
             changed: Notify::new(),
+            verdicts_changed: Notify::new(),
             last_minute: Arc::new(LastMinute::new(counters.counts())),
             counters,
             removed: pool.removed.clone(),

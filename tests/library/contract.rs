@@ -269,3 +269,42 @@ fn the_largest_weights_keep_memory_bounded() {
         );
     }
 }
+
+/// The hosts that a seeded balancer picks for many keys.
+fn picks(name: &str, change: impl FnOnce(&dyn ballast::balancer::Balancer)) -> Vec<HostId> {
+    let balancer = build_with(name, hosts(5), &Options::new().seed(7)).expect("a balancer");
+    change(&*balancer);
+    let keys = (0..200_u32).map(|key| key.to_be_bytes());
+    let picks = keys.map(|key| {
+        let client = IpAddr::V4(Ipv4Addr::from(key));
+        pick(&*balancer, Selection::new().key(&key).client(client))
+    });
+    picks.collect()
+}
+
+#[test]
+fn hosts_that_join_and_leave_together_are_as_those_that_do_one_by_one() {
+    for info in ALGORITHMS {
+        let all = hosts(20);
+        let ids = Vec::from_iter(all[2..9].iter().map(|host| host.id().clone()));
+        let together = picks(info.name, |balancer| {
+            // Five are members already, and one is there twice.
+            balancer.add_hosts(&[&all[..], &all[7..8]].concat());
+            balancer.remove_hosts(&[&ids[..], &ids[1..2], &[HostId::from("nobody:1")]].concat());
+        });
+        let one_by_one = picks(info.name, |balancer| {
+            for host in &all[5..] {
+                balancer.add_host(Arc::clone(host)).expect("no member");
+            }
+            for id in &ids {
+                balancer.remove_host(id).expect("a member");
+            }
+        });
+        assert_eq!(together, one_by_one, "{}", info.name);
+        assert!(
+            together.iter().all(|host| !ids.contains(host)),
+            "{}",
+            info.name
+        );
+    }
+}

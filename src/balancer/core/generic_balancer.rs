@@ -3,7 +3,7 @@
 mod explain;
 mod select;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ impl GenericBalancer {
             departed: Mutex::default(),
         };
         let mut joined = Vec::new();
-        let mut ids = std::collections::HashSet::new();
+        let mut ids = HashSet::new();
         for host in hosts {
             if !ids.insert(host.id().clone()) {
                 return Err(BalancerError::AlreadyAdded(host.id().clone()));
@@ -114,6 +114,43 @@ impl GenericBalancer {
         self.departed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the number of hosts that were no members.
+    fn add_all(&self, hosts: &[Arc<Host>]) -> usize {
+        let mut departed = self.writer();
+        let old = self.snapshot.load();
+        let mut added = Vec::with_capacity(hosts.len());
+        let mut ids = HashSet::with_capacity(hosts.len());
+        for host in hosts {
+            if !old.by_id.contains_key(host.id()) && ids.insert(host.id()) {
+                departed.remove(host.id());
+                added.push(self.slot(Arc::clone(host)));
+            }
+        }
+        if !added.is_empty() {
+            self.publish(old.joined.iter().chain(&added).cloned().collect());
+            added.iter().for_each(|slot| slot.on_join());
+        }
+        added.len()
+    }
+
+    /// Returns the number of hosts that were members.
+    fn remove_all(&self, ids: &[HostId]) -> usize {
+        let mut departed = self.writer();
+        let old = self.snapshot.load();
+        let ids: HashSet<_> = ids.iter().collect();
+        let leaves = |slot: &&Arc<Slot>| ids.contains(slot.host.id());
+        let removed = Vec::from_iter(old.joined.iter().filter(leaves));
+        if !removed.is_empty() {
+            removed.iter().for_each(|slot| slot.on_leave());
+            let joined = old.joined.iter().filter(|slot| !leaves(slot));
+            self.publish(joined.cloned().collect());
+            departed.retain(|_, slot| slot.host.in_flight() > 0);
+            let removed = removed.iter();
+            departed.extend(removed.map(|slot| (slot.host.id().clone(), Arc::clone(slot))));
+        }
+        removed.len()
+    }
+
     fn publish(&self, joined: Vec<Arc<Slot>>) {
         let slots: Arc<[Arc<Slot>]> = joined
             .iter()
@@ -138,32 +175,25 @@ impl GenericBalancer {
 
 impl Balancer for GenericBalancer {
     fn add_host(&self, host: Arc<Host>) -> Result<(), BalancerError> {
-        let mut departed = self.writer();
-        let old = self.snapshot.load();
-        if old.by_id.contains_key(host.id()) {
-            return Err(BalancerError::AlreadyAdded(host.id().clone()));
+        match self.add_all(std::slice::from_ref(&host)) {
+            0 => Err(BalancerError::AlreadyAdded(host.id().clone())),
+            _ => Ok(()),
         }
-        departed.remove(host.id());
-        let slot = self.slot(host);
-        let mut joined = old.joined.clone();
-        joined.push(Arc::clone(&slot));
-        self.publish(joined);
-        slot.on_join();
-        Ok(())
+    }
+
+    fn add_hosts(&self, hosts: &[Arc<Host>]) {
+        self.add_all(hosts);
     }
 
     fn remove_host(&self, id: &HostId) -> Result<(), BalancerError> {
-        let mut departed = self.writer();
-        let old = self.snapshot.load();
-        let Some(removed) = old.by_id.get(id) else {
-            return Err(BalancerError::UnknownHost(id.clone()));
-        };
-        removed.on_leave();
-        let joined = old.joined.iter().filter(|slot| slot.host.id() != id);
-        self.publish(joined.cloned().collect());
-        departed.retain(|_, slot| slot.host.in_flight() > 0);
-        departed.insert(id.clone(), Arc::clone(removed));
-        Ok(())
+        match self.remove_all(std::slice::from_ref(id)) {
+            0 => Err(BalancerError::UnknownHost(id.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_hosts(&self, ids: &[HostId]) {
+        self.remove_all(ids);
     }
 
     fn balance_host(&self, request: &Selection<'_>) -> Result<Arc<Host>, BalancerError> {
