@@ -27,6 +27,8 @@ mod deadline_timer;
 #[cfg(feature = "proxy")]
 pub mod demo;
 #[cfg(feature = "proxy")]
+mod discovery;
+#[cfg(feature = "proxy")]
 pub mod engine;
 #[cfg(feature = "proxy")]
 pub mod event_log;

@@ -22,6 +22,7 @@ mod dashboard;
 mod deadlines;
 mod demo;
 mod differential;
+mod dns_server;
 mod drain;
 mod early_responses;
 mod ejection;
