@@ -16,6 +16,7 @@ mod compression;
 mod consul;
 mod der;
 mod discovery;
+mod dns;
 mod document;
 mod effective;
 mod ejection;
@@ -79,6 +80,7 @@ pub use client_certificates::{CertificateMode, ClientCertificates, RevocationLis
 pub use compression::{Compression, ContentCoding, MediaPattern, RouteCompression};
 pub use consul::ConsulService;
 pub use discovery::Discovery;
+pub use dns::Dns;
 pub use effective::{EffectiveScope, EffectiveValue};
 pub use ejection::{Ejection, Failures};
 pub use environment::{Environment, System};

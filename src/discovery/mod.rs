@@ -6,6 +6,7 @@
 //! enough others.
 
 mod answer;
+mod dns;
 mod hosts_file;
 mod members;
 mod service;

@@ -23,6 +23,7 @@ mod deadlines;
 mod demo;
 mod differential;
 mod discovery;
+mod dns_server;
 mod drain;
 mod early_responses;
 mod ejection;
