@@ -29,6 +29,8 @@ pub mod demo;
 #[cfg(feature = "proxy")]
 pub mod engine;
 #[cfg(feature = "proxy")]
+pub mod etcd;
+#[cfg(feature = "proxy")]
 pub mod event_log;
 #[cfg(all(test, feature = "proxy"))]
 mod fuzz;
