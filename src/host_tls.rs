@@ -28,7 +28,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::{PoolTls, TlsVersion};
+use crate::config::{Authorities, PoolTls, TlsVersion};
 use crate::connect_error::connect_error;
 
 /// The error type for a host that has chosen a version below the pool's lowest.
@@ -182,7 +182,7 @@ fn client_config(tls: &PoolTls) -> Result<ClientConfig, String> {
         .with_protocol_versions(versions)
         .map_err(|error| error.to_string())?;
     let builder = match tls.verify {
-        true => builder.with_root_certificates(authorities(tls)?),
+        true => builder.with_root_certificates(trusted_authorities(tls.ca.as_ref())?),
         false => {
             let verifier = Arc::new(AnyCertificate(provider));
             builder
@@ -204,8 +204,14 @@ fn client_config(tls: &PoolTls) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-fn authorities(tls: &PoolTls) -> Result<Arc<RootCertStore>, String> {
-    let Some(authorities) = &tls.ca else {
+/// These authorities, or without them those of the system.
+///
+/// # Errors
+/// If one of them cannot be used, or those of the system cannot be read.
+pub(crate) fn trusted_authorities(
+    authorities: Option<&Authorities>,
+) -> Result<Arc<RootCertStore>, String> {
+    let Some(authorities) = authorities else {
         return system_authorities();
     };
     let mut store = RootCertStore::empty();

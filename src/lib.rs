@@ -31,6 +31,8 @@ mod discovery;
 #[cfg(feature = "proxy")]
 pub mod engine;
 #[cfg(feature = "proxy")]
+pub mod etcd;
+#[cfg(feature = "proxy")]
 pub mod event_log;
 #[cfg(feature = "proxy")]
 mod file_stamps;

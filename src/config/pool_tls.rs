@@ -121,7 +121,7 @@ impl ShownIdentity {
     }
 
     /// The DER of the key.
-    fn der(&self) -> Option<&[u8]> {
+    pub(crate) fn der(&self) -> Option<&[u8]> {
         self.key.der_for(&self.certificate.chain)
     }
 }
@@ -186,7 +186,17 @@ fn is_recognized(der: &[u8]) -> bool {
 }
 
 fn key_fits(tls: &mut PoolTls, map: &Node, reader: &mut Reader<'_>) {
-    match (&tls.certificate, &tls.key) {
+    check_identity(tls.certificate.as_ref(), tls.key.as_ref(), map, reader);
+}
+
+/// Notes what is wrong with the keys `certificate` and `key` of a map together.
+pub(super) fn check_identity(
+    certificate: Option<&ShownCertificate>,
+    key: Option<&ShownKey>,
+    map: &Node,
+    reader: &mut Reader<'_>,
+) {
+    match (certificate, key) {
         (None, None) => {}
         (Some(certificate), Some(key)) if key.der_for(&certificate.chain).is_none() => {
             reader.problem_of_key(map, "key", misfit(certificate, key));
@@ -218,7 +228,8 @@ fn has_key(map: &Node, key: &str) -> bool {
     map.get(key).is_some()
 }
 
-fn shown_certificate() -> Scalar<ShownCertificate> {
+/// A PEM file of the certificate that a server gets if it asks for one.
+pub(super) fn shown_certificate() -> Scalar<ShownCertificate> {
     let read =
         |path: PathBuf, reader: &Reader<'_>| ShownCertificate::read(&path, reader.environment);
     file(
@@ -228,7 +239,8 @@ fn shown_certificate() -> Scalar<ShownCertificate> {
     )
 }
 
-fn shown_key() -> Scalar<ShownKey> {
+/// A PEM file of its private key.
+pub(super) fn shown_key() -> Scalar<ShownKey> {
     let read = |path: PathBuf, reader: &Reader<'_>| ShownKey::read(&path, reader.environment);
     file("the path of a PEM file", read, |shown: &ShownKey| {
         json!(shown.file)
@@ -254,7 +266,8 @@ impl Authorities {
     }
 }
 
-fn server_name() -> Scalar<String> {
+/// The name that is asked for and verified in a TLS handshake.
+pub(super) fn server_name() -> Scalar<String> {
     let read = |text: &str| match ServerName::try_from(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(format!("{} is not a server name", quote(text))),

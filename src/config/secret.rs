@@ -47,6 +47,25 @@ pub(super) fn private_secret(file: &Path, environment: &dyn Environment) -> Resu
     long_enough(file, content)
 }
 
+/// The password in a file that only its owner can read or write. How long it is, the server decides that asks for it.
+pub(super) fn private_password(
+    file: &Path,
+    environment: &dyn Environment,
+) -> Result<Secret, String> {
+    let shown = file.display();
+    let content = environment.read_private(file);
+    let content = content.map_err(|error| format!("cannot read `{shown}`: {error}"))?;
+    let bytes = without_bom(&content).trim_ascii_end().to_vec();
+    match std::str::from_utf8(&bytes) {
+        Ok("") => Err(format!("`{shown}` is empty")),
+        Ok(_) => Ok(Secret {
+            file: file.to_owned(),
+            bytes,
+        }),
+        Err(_) => Err(format!("the password in `{shown}` is not UTF-8")),
+    }
+}
+
 fn long_enough(file: &Path, content: Vec<u8>) -> Result<Secret, String> {
     let bytes = without_bom(&content).trim_ascii_end().to_vec();
     if bytes.len() < MIN_BYTES {
