@@ -4,12 +4,18 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::schema::{Scalar, boolean, file, or_word, section};
+use super::dns::Dns;
+use super::etcd::Etcd;
+use super::schema::{Scalar, boolean, file, map_of, or_word, section};
 
 section! {
     /// Sources of hosts other than this file: DNS, files, etcd and Consul. An answer that fails, is empty or incomplete never
     /// removes a host; a complete one removes those that it leaves out, once at least half of those that it names are usable.
     pub struct Discovery: Eq {
+        /// How names are looked up.
+        dns: Dns { map_of::<Dns>(), default "{}" },
+        /// The server that has the keys of pools with `etcd`.
+        etcd: Option<Etcd> { map_of::<Etcd>(), optional "{ endpoints: [\"http://127.0.0.1:2379\"] }" },
         /// The directory that keeps the last good answer of each source, for a start while it cannot be asked; made if it is
         /// missing. `none`: nothing is kept.
         state_directory: Option<PathBuf> { or_word("none", state_directory()), default "/var/lib/ballast/hosts" },

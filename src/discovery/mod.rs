@@ -7,6 +7,7 @@
 
 mod answer;
 mod dns;
+mod dns_watch;
 mod hosts_file;
 mod members;
 mod service;

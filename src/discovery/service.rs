@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 
 use super::answer::Answer;
+use super::dns_watch;
 use super::hosts_file;
 use super::source_table::{SavedHosts, SourceTable};
 use super::store::Store;
@@ -299,11 +300,11 @@ impl Asker {
 }
 
 /// Asks a source and reports what it tells, until it is cancelled.
-async fn ask(source: &HostSource, _settings: &config::Discovery, report: &(dyn Fn(Answer) + Sync)) {
+async fn ask(source: &HostSource, settings: &config::Discovery, report: &(dyn Fn(Answer) + Sync)) {
     match source {
         HostSource::File(path) => hosts_file::watch(path, report).await,
-        HostSource::Name(_) | HostSource::Srv(_) | HostSource::Etcd(_) | HostSource::Consul(_) => {
-            pending().await
-        }
+        HostSource::Name(name) => dns_watch::watch_name(name, &settings.dns, report).await,
+        HostSource::Srv(name) => dns_watch::watch_service(name, &settings.dns, report).await,
+        HostSource::Etcd(_) | HostSource::Consul(_) => pending().await,
     }
 }

@@ -77,7 +77,7 @@ impl Member {
             tls: peer_template.tls(&peer),
             peer: Arc::new(peer),
             proxy_protocol: peer_template.proxy_protocol,
-            host_header: HeaderValue::from_str(configured.id.as_str())
+            host_header: HeaderValue::from_str(&configured.authority())
                 .map_err(|_| format!("host `{}` is not a valid Host field value", configured.id))?,
             host,
             last_resort,

@@ -249,7 +249,8 @@ impl Reloader {
             }
         }
         let (found_config, leaving) = self.with_found_hosts(&file_config);
-        let (config, _) = RuntimeOverrides::clone(&self.overrides.load()).apply_to(&found_config);
+        let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
+        let (config, _) = self.effective(&found_config, &mut overrides);
         let loaded = self.loaded_config.load().loaded;
         match self.activate(config, loaded, FirstRound::Awaited).await {
             Ok(()) => {
@@ -296,7 +297,7 @@ impl Reloader {
         let found = self.find_hosts_of(&file_config).await;
         let (dropped, activated) = match found {
             Ok((found_config, leaving)) => {
-                let (config, dropped) = overrides.apply_to(&found_config);
+                let (config, dropped) = self.effective(&found_config, &mut overrides);
                 let activated = self.activate(config, Timestamp::now(), FirstRound::Awaited);
                 let activated = activated.await.map(|()| (found_config, leaving));
                 (dropped, activated)
@@ -344,7 +345,7 @@ impl Reloader {
         };
         let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
         let event = overrides.apply_change(file, now, change)?;
-        let (config, _) = overrides.apply_to(&self.found_config);
+        let (config, _) = self.effective(&self.found_config, &mut overrides);
         let loaded = self.loaded_config.load().loaded;
         let activated = self.activate(config, loaded, FirstRound::Awaited).await;
         activated.map_err(|refusal| ChangeError::Conflict(refusal.to_string()))?;
@@ -361,7 +362,7 @@ impl Reloader {
         &mut self,
         mut overrides: RuntimeOverrides,
     ) -> Result<(), ReloadError> {
-        let (config, _) = overrides.apply_to(&self.found_config);
+        let (config, _) = self.effective(&self.found_config, &mut overrides);
         if overrides == **self.overrides.load() {
             return Ok(());
         }
@@ -369,6 +370,16 @@ impl Reloader {
         self.activate(config, loaded, FirstRound::Awaited).await?;
         self.overrides.store(Arc::new(overrides));
         Ok(())
+    }
+
+    /// What takes effect of `found_config` with `overrides`. Overrides that the file has superseded are dropped, with one line
+    /// for each.
+    fn effective(
+        &self,
+        found_config: &Config,
+        overrides: &mut RuntimeOverrides,
+    ) -> (Config, Vec<String>) {
+        overrides.apply_to(found_config)
     }
 
     /// Replaces the active configuration by `config`. On an error nothing has changed.

@@ -63,7 +63,7 @@ impl Reloader {
         let changes = Vec::from_iter(pools.filter_map(|(now, before)| changes(now, before)));
         if found_config.pools != self.found_config.pools {
             let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
-            let (config, _) = overrides.apply_to(&found_config);
+            let (config, _) = self.effective(&found_config, &mut overrides);
             let loaded = self.loaded_config.load().loaded;
             if let Err(refusal) = self
                 .activate(config, loaded, FirstRound::InBackground)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{hosts, setup};
+use super::{hosts, setup, wait_for_hosts, wait_for_kept};
 use crate::support::{
     Backend, Ballast, Client, Connections, HEALTH_PATH, Load, Reply, SOON, Setup, get, wait_until,
 };
@@ -31,15 +31,6 @@ fn with_file(folder: &TempDir, text: &str) -> Setup {
     let file = folder.path().join("web.hosts");
     replace(&file, text);
     setup(folder.path()).pool(&format!("hosts_file: {}", file.display()))
-}
-
-#[track_caller]
-fn wait_for_hosts(ballast: &Ballast, backends: &[&Backend]) {
-    let mut wanted = Vec::from_iter(backends.iter().map(|backend| backend.address().to_string()));
-    wanted.sort();
-    wait_until(SOON, &format!("the hosts are {wanted:?}"), || {
-        hosts(ballast) == wanted
-    });
 }
 
 #[test]
@@ -155,21 +146,15 @@ fn the_last_list_is_used_at_a_start_without_the_file() {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("web.hosts");
     let setup = with_file(&folder, &list(&[&a]));
-    let state = folder.path().join("state");
-    let kept = || {
-        let files = fs::read_dir(&state).into_iter().flatten().flatten();
-        let mut files = files.map(|file| file.path());
-        files.find(|path| path.extension().is_some_and(|end| end == "json"))
-    };
     let ballast = setup.start();
-    wait_until(SOON, "the list is kept", || kept().is_some());
+    let kept = wait_for_kept(folder.path());
     drop(ballast);
     fs::remove_file(&file).expect("removed");
     let ballast = setup.start();
     assert_eq!(get(ballast.address(), "/").backend(), "a");
     drop(ballast);
     // Garbage is not taken for a list.
-    fs::write(kept().expect("a file"), "{}").expect("written");
+    fs::write(kept, "{}").expect("written");
     let ballast = setup.start();
     ballast.wait_for_log(&["WARN", "source file ", "what was kept of it cannot be read"]);
     ballast.wait_for_log(&[

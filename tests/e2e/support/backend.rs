@@ -33,16 +33,20 @@ enum State {
 impl Backend {
     /// Starts a server that responds with 200 and its name.
     pub(crate) fn start_new(name: &str) -> Self {
-        Backend::build(name, None)
+        Backend::build(name, ports::free(), None)
+    }
+
+    /// Like [`start_new`](Self::start_new), on this address.
+    pub(crate) fn start_at(name: &str, address: SocketAddr) -> Self {
+        Backend::build(name, address, None)
     }
 
     /// Like [`start_new`](Self::start_new), with TLS.
     pub(crate) fn start_tls(name: &str, config: Arc<rustls::ServerConfig>) -> Self {
-        Backend::build(name, Some(config))
+        Backend::build(name, ports::free(), Some(config))
     }
 
-    fn build(name: &str, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
-        let address = ports::free();
+    fn build(name: &str, address: SocketAddr, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let shared = Shared {
             name: name.to_owned(),
             address,

@@ -65,6 +65,12 @@ impl Setup {
         self
     }
 
+    /// The same with other text in the lines at the top level.
+    pub(crate) fn replacing(mut self, text: &str, by: &str) -> Self {
+        self.top = self.top.replace(text, by);
+        self
+    }
+
     pub(crate) fn yaml(&self) -> String {
         let listeners = if self.top.contains("listeners:") {
             String::new()

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::dns_server::{DnsServer, Fault, RecordType};
 use super::{resolver, texts};
+use crate::discovery::dns::DnsError;
 use crate::discovery::dns::lookup::MAX_ADDRESSES;
-use crate::discovery::dns::{DnsError, happy_eyeballs};
 use RecordType::{A, AAAA};
 
 #[tokio::test]
@@ -22,10 +22,6 @@ async fn all_addresses_of_both_families_are_in_the_answer_sorted_and_each_once()
     );
     assert_eq!(answer.ttl, Duration::from_secs(20));
     assert!(answer.is_complete);
-    assert_eq!(
-        texts(&happy_eyeballs(&answer.addresses)),
-        "fd00::1 10.0.0.1 fd00::2 10.0.0.2 10.0.0.3"
-    );
     assert_eq!(server.queries("app.test", A), 1);
     assert_eq!(server.queries_by_tcp(), 0);
 }
