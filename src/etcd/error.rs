@@ -75,8 +75,10 @@ impl From<Status> for AttemptError {
         if message == LEASE_NOT_FOUND {
             return AttemptError::Final(EtcdError::LeaseNotFound);
         }
-        let reason = describe(&status);
-        if NOT_EXECUTED.contains(&message) || is_connect_error(&status) {
+        let reason = describe_status(&status);
+        if NOT_EXECUTED.contains(&message)
+            || causes(&status).any(|cause| cause.is::<ConnectError>())
+        {
             return AttemptError::NotExecuted(reason);
         }
         match status.code() {
@@ -93,25 +95,29 @@ impl From<Status> for AttemptError {
     }
 }
 
-/// The status with its first cause, such as `Connection refused (os error 111)`.
-fn describe(status: &Status) -> String {
+/// The message of a status with its first cause.
+fn describe_status(status: &Status) -> String {
     let message = match status.message() {
         "" => status.code().description(),
         message => message,
     };
-    match causes(status).last().map(ToString::to_string) {
+    with_first_cause(message, status)
+}
+
+/// An error with its first cause, such as `Connection refused (os error 111)`.
+pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
+    with_first_cause(&error.to_string(), error)
+}
+
+fn with_first_cause(message: &str, error: &(dyn Error + 'static)) -> String {
+    match causes(error).last().map(ToString::to_string) {
         Some(cause) if !message.contains(&cause) => format!("{message}: {cause}"),
         _ => message.to_owned(),
     }
 }
 
-fn is_connect_error(status: &Status) -> bool {
-    causes(status).any(|cause| cause.is::<ConnectError>())
-}
-
-fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    let first: Option<&(dyn Error + 'static)> = status.source();
-    std::iter::successors(first, |cause| (*cause).source())
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |cause| (*cause).source())
 }
 
 #[cfg(test)]
@@ -138,6 +144,6 @@ mod tests {
 
     #[test]
     fn a_status_without_a_message_is_described_by_its_code() {
-        assert!(!describe(&Status::new(Code::Unknown, "")).is_empty());
+        assert!(!describe_status(&Status::new(Code::Unknown, "")).is_empty());
     }
 }
