@@ -135,7 +135,10 @@ impl EtcdClient {
         exchange: E,
     ) -> Result<(E::Answer, OpenedAt), EtcdError> {
         let mut reasons = Vec::new();
-        for _ in 0..self.0.endpoints.len() {
+        let is_idempotent = exchange.method().is_idempotent;
+        let mut may_reconnect = is_idempotent;
+        let mut untried = self.0.endpoints.len();
+        while untried > 0 {
             let (index, Some(endpoint)) = self.current() else {
                 break;
             };
@@ -143,10 +146,16 @@ impl EtcdClient {
             match self.with_token(endpoint, &exchange).await {
                 Ok(answer) => return Ok((answer, OpenedAt(index))),
                 Err(AttemptError::NotExecuted(reason)) => reasons.push(named(&reason)),
-                Err(AttemptError::Unanswered(reason)) => {
+                Err(AttemptError::Broken(_)) if may_reconnect => {
+                    // The member may have been restarted since the last request.
+                    endpoint.disconnect();
+                    may_reconnect = false;
+                    continue;
+                }
+                Err(AttemptError::Broken(reason) | AttemptError::Late(reason)) => {
                     // The next attempt makes a new connection: this one may lead nowhere.
                     endpoint.disconnect();
-                    if !exchange.method().is_idempotent {
+                    if !is_idempotent {
                         self.advance_from(index);
                         return Err(EtcdError::OutcomeUnknown(named(&reason)));
                     }
@@ -158,6 +167,7 @@ impl EtcdClient {
                 Err(AttemptError::Final(error)) => return Err(error),
             }
             self.advance_from(index);
+            untried -= 1;
         }
         Err(EtcdError::Unavailable(reasons.join("; ")))
     }
@@ -209,7 +219,7 @@ impl EtcdClient {
                 return Ok(None);
             }
             // Nothing but a token was asked for.
-            Err(AttemptError::Unanswered(reason)) => {
+            Err(AttemptError::Broken(reason) | AttemptError::Late(reason)) => {
                 endpoint.disconnect();
                 return Err(AttemptError::NotExecuted(reason));
             }
@@ -239,9 +249,7 @@ impl EtcdClient {
         };
         match timeout(limit, attempt).await {
             Ok(outcome) => outcome,
-            Err(_) if is_connected => {
-                Err(AttemptError::Unanswered(format!("no answer in {limit:?}")))
-            }
+            Err(_) if is_connected => Err(AttemptError::Late(format!("no answer in {limit:?}"))),
             Err(_) => Err(AttemptError::NotExecuted(format!(
                 "no connection in {limit:?}"
             ))),

@@ -41,8 +41,10 @@ impl Error for EtcdError {}
 pub(super) enum AttemptError {
     /// The request was not executed.
     NotExecuted(String),
-    /// It is unknown whether it was executed.
-    Unanswered(String),
+    /// The connection or the answer broke off: it is unknown whether the request was executed.
+    Broken(String),
+    /// The time was over: it is unknown whether the request was executed.
+    Late(String),
     /// The token is not valid (any more). The request was not executed.
     InvalidToken(String),
     /// The answer of the cluster, which other endpoints would repeat.
@@ -89,7 +91,7 @@ impl From<Status> for AttemptError {
             | Code::DeadlineExceeded
             | Code::Internal
             | Code::Unavailable
-            | Code::Unknown => AttemptError::Unanswered(reason),
+            | Code::Unknown => AttemptError::Broken(reason),
             _ => AttemptError::Final(EtcdError::Refused(reason)),
         }
     }
@@ -130,7 +132,7 @@ mod tests {
         let no_leader = attempt(Code::Unavailable, "etcdserver: no leader");
         assert!(matches!(no_leader, AttemptError::NotExecuted(_)));
         let late = attempt(Code::Unavailable, "etcdserver: request timed out");
-        assert!(matches!(late, AttemptError::Unanswered(_)));
+        assert!(matches!(late, AttemptError::Broken(_)));
         let token = attempt(Code::Unauthenticated, "etcdserver: invalid auth token");
         assert!(matches!(token, AttemptError::InvalidToken(_)));
         let lease = attempt(Code::NotFound, LEASE_NOT_FOUND);

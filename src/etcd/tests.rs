@@ -31,8 +31,8 @@ use tokio::time::timeout;
 use self::support::SOON;
 use super::{EtcdClient, PrefixStatus, PrefixWatch};
 
-/// Timeouts that a test can wait for.
-const SHORT: &str = "connect_timeout: 500ms, request_timeout: 500ms";
+/// Timeouts that a test can wait for. Others keep the defaults, which a busy machine does not reach.
+const SHORT: &str = "connect_timeout: 1s, request_timeout: 1s";
 
 fn client(section: &str) -> EtcdClient {
     let config = crate::config::Etcd::parse(section).expect("the section is valid");

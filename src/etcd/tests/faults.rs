@@ -32,16 +32,9 @@ async fn dead_and_hanging_endpoints_cost_a_timeout_each_and_once() {
         "{:?}",
         started.elapsed()
     );
-    let started = Instant::now();
-    client
-        .put("/a", "2", None)
-        .await
-        .expect("the last one is asked first");
-    assert!(
-        started.elapsed() < Duration::from_millis(400),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(client.endpoint().ends_with(&etcd.address(0).to_string()));
+    let again = client.put("/a", "2", None).await;
+    again.expect("it is asked first");
     let mut followed = Followed::start(&client, "/a");
     followed.until_values(&["2"]).await;
 }

@@ -10,7 +10,7 @@ use crate::etcd::{EtcdError, Swap};
 #[tokio::test]
 async fn a_key_is_created_once_and_replaced_as_it_was_read() {
     let Some(etcd) = Etcd::start() else { return };
-    let client = client(&etcd.section(SHORT));
+    let client = client(&etcd.section(""));
     assert_eq!(client.get("/a").await, Ok(None));
     let Ok(Swap::Done(first)) = client.create("/a", "1", None).await else {
         panic!("it is absent");
@@ -34,7 +34,7 @@ async fn tls_with_a_certificate_of_the_client() {
     let Some(etcd) = Etcd::start_with_tls() else {
         return;
     };
-    let known = client(&etcd.section(SHORT));
+    let known = client(&etcd.section(""));
     known.put("/a", "1", None).await.expect("written");
     let mut followed = Followed::start(&known, "/a");
     followed.until_values(&["1"]).await;

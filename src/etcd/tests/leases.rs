@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::support::{Etcd, SOON};
-use super::{Followed, SHORT, client};
+use super::{Followed, client};
 use crate::etcd::{EtcdClient, LeasedKey, LeasedKeyStatus};
 
 /// The shortest lease.
@@ -25,7 +25,7 @@ async fn until(status: &mut watch::Receiver<LeasedKeyStatus>, wanted: LeasedKeyS
 #[tokio::test]
 async fn a_key_is_deleted_at_shutdown_and_ends_with_its_lease_without_one() {
     let Some(etcd) = Etcd::start() else { return };
-    let client = client(&etcd.section(SHORT));
+    let client = client(&etcd.section(""));
     let mut followed = Followed::start(&client, "/members/");
     let (shutdown, signal) = oneshot::channel();
     let key = leased(&client, "1");
@@ -36,9 +36,14 @@ async fn a_key_is_deleted_at_shutdown_and_ends_with_its_lease_without_one() {
     followed.until_values(&["1"]).await;
     key.set_value("2");
     followed.until_values(&["2"]).await;
-    // It lives longer than its lease would without renewals.
-    tokio::time::sleep(TTL * 2).await;
-    assert_eq!(super::shown(&followed.status.borrow()), ["2"]);
+    // It outlives a key whose later lease is not renewed.
+    let other = client.grant_lease(TTL).await.expect("granted");
+    client
+        .put("/members/b", "other", Some(other))
+        .await
+        .expect("written");
+    followed.until_values(&["2", "other"]).await;
+    followed.until_values(&["2"]).await;
     shutdown.send(()).expect("it runs");
     task.await.expect("no panic");
     assert_eq!(client.get("/members/a").await, Ok(None));
@@ -52,7 +57,7 @@ async fn a_key_is_deleted_at_shutdown_and_ends_with_its_lease_without_one() {
 #[tokio::test]
 async fn a_key_that_was_lost_is_written_again_and_one_that_was_taken_is_not() {
     let Some(etcd) = Etcd::start() else { return };
-    let client = client(&etcd.section(SHORT));
+    let client = client(&etcd.section(""));
     let mut followed = Followed::start(&client, "/members/");
     let key = leased(&client, "1");
     let mut status = key.subscribe();
