@@ -80,6 +80,8 @@ pub enum EventKind {
     CertificateOrderFailed,
     /// A source has changed the hosts of a pool.
     HostsFound,
+    /// Another member of the cluster has changed a pool.
+    ClusterChanged,
 }
 
 impl EventKind {

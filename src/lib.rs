@@ -19,6 +19,8 @@ pub mod cli;
 #[cfg(feature = "proxy")]
 pub mod client_certificate;
 #[cfg(feature = "proxy")]
+pub mod cluster;
+#[cfg(feature = "proxy")]
 pub mod config;
 #[cfg(feature = "proxy")]
 mod connect_error;

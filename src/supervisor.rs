@@ -34,6 +34,8 @@ pub enum Task {
     AccessLog,
     /// Orders certificates.
     Acme,
+    /// Follows the cluster.
+    Cluster,
     /// Accepts commands on the control socket.
     Control,
     /// Asks a source of hosts.
@@ -54,10 +56,11 @@ pub enum Task {
 
 impl Task {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [Task; 11] = [
+    pub const ALL: [Task; 12] = [
         Task::Accept,
         Task::AccessLog,
         Task::Acme,
+        Task::Cluster,
         Task::Control,
         Task::Discovery,
         Task::EjectionTimer,
@@ -74,6 +77,7 @@ impl Task {
             Task::Accept => "accept",
             Task::AccessLog => "access_log",
             Task::Acme => "acme",
+            Task::Cluster => "cluster",
             Task::Control => "control",
             Task::Discovery => "discovery",
             Task::EjectionTimer => "ejection_timer",

@@ -17,6 +17,7 @@ use super::schedule::Schedule;
 use super::state_directory::{DirectoryLock, DomainState, StateDirectory, blocking};
 use super::status::AcmeStatus;
 use crate::acme_challenges::{AcmeChallenges, ChallengeAnswers};
+use crate::cluster::{Cluster, LockOutcome};
 use crate::config::Acme;
 use crate::event_log::EventLog;
 use crate::metrics::MetricsCounters;
@@ -24,6 +25,9 @@ use crate::timestamp::Timestamp;
 
 /// How often an instance looks for the challenges of others, and whether one that orders is done.
 const POLL: Duration = Duration::from_secs(1);
+
+/// The name of the lock that keeps other members of a cluster from ordering.
+const CLUSTER_LOCK: &str = "acme";
 
 /// What the manager works with.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(crate) struct AcmeManagerParts {
     pub(crate) renewed: Arc<Notify>,
     pub(crate) event_log: Arc<EventLog>,
     pub(crate) counts: Arc<MetricsCounters>,
+    /// The other balancers of which one at a time orders; `None`: the process is alone.
+    pub(crate) cluster: Option<Cluster>,
 }
 
 /// Orders certificates that are missing or have to be renewed, and answers challenges.
@@ -144,17 +150,36 @@ impl AcmeManager {
         let Some(_lock) = lock else {
             return Ok(POLL);
         };
-        // The one before may have ordered the same.
-        let found = self.review(&state, acme).await?;
-        let due = self.schedule.due(&found, now(), self.is_urgent);
-        if !due.is_empty() {
-            self.clear_challenges(&state).await?;
-            self.order_all(&state, acme, due).await?;
-            self.clear_challenges(&state).await?;
+        let cluster_lock = match &self.parts.cluster {
+            Some(cluster) => match cluster.try_lock(CLUSTER_LOCK).await {
+                LockOutcome::Held(lock) => Some(lock),
+                LockOutcome::Taken => return Ok(POLL),
+                // Without etcd this member goes on alone.
+                LockOutcome::Unknown => None,
+            },
+            None => None,
+        };
+        let ordered = self.order_due(&state, acme).await;
+        if let Some(lock) = cluster_lock {
+            lock.release().await;
         }
+        ordered?;
         self.is_urgent = false;
         let found = self.review(&state, acme).await?;
         Ok(self.schedule.until_next_look(&found, now()))
+    }
+
+    /// Orders what is still due.
+    async fn order_due(&mut self, state: &StateDirectory, acme: &Acme) -> Result<(), String> {
+        // The one before may have ordered the same.
+        let found = self.review(state, acme).await?;
+        let due = self.schedule.due(&found, now(), self.is_urgent);
+        if !due.is_empty() {
+            self.clear_challenges(state).await?;
+            self.order_all(state, acme, due).await?;
+            self.clear_challenges(state).await?;
+        }
+        Ok(())
     }
 
     async fn open(&mut self, acme: &Acme) -> Result<StateDirectory, String> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::acme::AcmeCertificate;
 use crate::balancer::HostId;
+use crate::cluster::ClusterStatus;
 use crate::config::{Config, Host};
 use crate::event_log::EventLog;
 use crate::history::History;
@@ -29,6 +30,9 @@ pub trait ProcessHandle: Debug + Send + Sync {
 
     /// The certificates that are ordered by ACME.
     fn acme(&self) -> Arc<Vec<AcmeCertificate>>;
+
+    /// The cluster that the process is a member of; `None`: it is alone.
+    fn cluster(&self) -> Option<ClusterStatus>;
 
     /// The host that a request would be sent to, and the reason.
     ///
@@ -82,6 +86,13 @@ pub enum PoolChange {
         host: HostId,
         /// The new weight, at most [`MAX_WEIGHT`](crate::balancer::MAX_WEIGHT).
         weight: u32,
+    },
+    /// Drain a host, or undo that.
+    Drain {
+        /// The host.
+        host: HostId,
+        /// Whether it is to be drained.
+        drained: bool,
     },
     /// Begin maintenance of the pool, or change its settings.
     BeginMaintenance(MaintenanceSettings),

@@ -34,7 +34,9 @@ section! {
         tls: EtcdTls { map_of::<EtcdTls>(), default "{}" },
         /// The time for a connection to an endpoint, with its TLS handshake.
         connect_timeout: Duration { time(), default "2s" },
-        /// The time for an answer of an endpoint, the connection included. A request may take it once for each endpoint.
+        /// The time for an answer of an endpoint, the connection included. A request may take it once for each endpoint, and
+        /// once more if a connection breaks. A watch that is silent for so long is asked for a sign of life, which may take
+        /// as long again.
         request_timeout: Duration { time(), default "5s" },
     }
     check check_credentials;

@@ -9,6 +9,7 @@ use super::access_log::AccessLog;
 use super::acme::{self, Acme};
 use super::admin::Admin;
 use super::client_certificates::CertificateMode;
+use super::cluster::Cluster;
 use super::compression::Compression;
 use super::discovery::Discovery;
 use super::document::Node;
@@ -76,6 +77,12 @@ section! {
         /// never removes a host; a complete one removes those that it leaves out, once at least half of those that it names
         /// are usable.
         discovery: Discovery { map_of::<Discovery>(), default "{}" },
+        /// Several balancers that serve the same hosts and know of each other through etcd. What operators change in one of them
+        /// (drains, weights, hosts, maintenance) holds in all; cookies and session tickets of one are known to all; one at a
+        /// time orders certificates. Limits of requests and connections, and rates, are divided by the number of live members,
+        /// and checks of hosts are that many times less frequent. Without etcd each member goes on with what it knew last, and
+        /// changes are refused.
+        cluster: Option<Cluster> { map_of::<Cluster>(), optional "", new_process },
         /// How long anything may take. Nothing waits without end.
         timeouts: Timeouts { map_of::<Timeouts>(), default "{}" },
         /// How much there may be of anything.

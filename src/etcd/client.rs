@@ -1,35 +1,26 @@
 //! Sends requests to the endpoints of a cluster, one after the other until one answers, with the token of the user.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
 use prost::Message;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
+use tonic::Streaming;
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
-use tonic::transport::Channel;
-use tonic::{Request, Streaming};
-use tonic_prost::ProstCodec;
 
 use super::endpoint::EndpointChannel;
-use super::error::{AttemptError, EtcdError};
+use super::error::{AttemptError, EtcdError, describe};
+use super::exchange::{Exchange, Method, Open, Unary};
 use super::messages::{AuthenticateRequest, AuthenticateResponse};
 use crate::config::Etcd;
 
 /// The largest message that is read: a member sends at most 2 MiB of events at once, and values have up to 1.5 MiB.
-pub(super) const MAX_MESSAGE: usize = 8 << 20;
-
-/// A method of etcd's services.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Method {
-    pub(super) path: &'static str,
-    /// Whether a request whose answer is lost may be sent again.
-    pub(super) is_idempotent: bool,
-}
+const MAX_MESSAGE: usize = 8 << 20;
 
 const AUTHENTICATE: Method = Method {
     path: "/etcdserverpb.Auth/Authenticate",
@@ -87,42 +78,36 @@ impl EtcdClient {
         Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        self.on_any_endpoint(method.is_idempotent, async |endpoint| {
-            self.authenticated(endpoint, async |token| {
-                self.attempt(endpoint, method, request.clone(), token).await
-            })
-            .await
-        })
-        .await
+        let unary = Unary {
+            method,
+            request,
+            answer: PhantomData,
+        };
+        let (answer, _) = self.on_any_endpoint(unary).await?;
+        Ok(answer)
     }
 
-    /// Opens a stream. `requests` gives the stream of requests for each endpoint that is tried, and what belongs to it.
-    pub(super) async fn open_stream<S, T, Q, A>(
+    /// Opens a stream at the first endpoint that answers.
+    pub(super) async fn open_stream<Q, A>(
         &self,
         method: Method,
-        requests: impl Fn() -> (S, T),
-    ) -> Result<(Streaming<A>, T, OpenedAt), EtcdError>
+        first: Q,
+    ) -> Result<OpenStream<Q, A>, EtcdError>
     where
-        S: tokio_stream::Stream<Item = Q> + Send + 'static,
-        Q: Message + 'static,
+        Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        self.on_any_endpoint(method.is_idempotent, async |endpoint| {
-            let (stream, owner) = self
-                .authenticated(endpoint, async |token| {
-                    let (requests, owner) = requests();
-                    let request = self.with_metadata(requests, token);
-                    let path = PathAndQuery::from_static(method.path);
-                    self.within_timeout(endpoint, async |mut grpc| {
-                        let response = grpc.streaming(request, path, ProstCodec::default()).await?;
-                        Ok((response.into_inner(), owner))
-                    })
-                    .await
-                })
-                .await?;
-            Ok((stream, owner, OpenedAt(self.index_of(endpoint))))
+        let open = Open {
+            method,
+            first,
+            answer: PhantomData,
+        };
+        let ((requests, responses), opened_at) = self.on_any_endpoint(open).await?;
+        Ok(OpenStream {
+            requests,
+            responses,
+            opened_at,
         })
-        .await
     }
 
     /// Asks another endpoint first from now on, because a stream of this one has failed. Returns its name.
@@ -145,22 +130,30 @@ impl EtcdClient {
         *self.0.token.lock().await = None;
     }
 
-    async fn on_any_endpoint<T>(
+    async fn on_any_endpoint<E: Exchange>(
         &self,
-        is_idempotent: bool,
-        attempt: impl AsyncFn(&EndpointChannel) -> Result<T, AttemptError>,
-    ) -> Result<T, EtcdError> {
+        exchange: E,
+    ) -> Result<(E::Answer, OpenedAt), EtcdError> {
         let mut reasons = Vec::new();
-        for _ in 0..self.0.endpoints.len() {
+        let is_idempotent = exchange.method().is_idempotent;
+        let mut may_reconnect = is_idempotent;
+        let mut untried = self.0.endpoints.len();
+        while untried > 0 {
             let (index, Some(endpoint)) = self.current() else {
                 break;
             };
             let named = |reason: &str| format!("{}: {reason}", endpoint.name);
-            match attempt(endpoint).await {
-                Ok(answer) => return Ok(answer),
+            match self.with_token(endpoint, &exchange).await {
+                Ok(answer) => return Ok((answer, OpenedAt(index))),
                 Err(AttemptError::NotExecuted(reason)) => reasons.push(named(&reason)),
-                Err(AttemptError::Unanswered(reason)) => {
-                    // A new attempt on a new connection: this one may lead nowhere.
+                Err(AttemptError::Broken(_)) if may_reconnect => {
+                    // The member may have been restarted since the last request.
+                    endpoint.disconnect();
+                    may_reconnect = false;
+                    continue;
+                }
+                Err(AttemptError::Broken(reason) | AttemptError::Late(reason)) => {
+                    // The next attempt makes a new connection: this one may lead nowhere.
                     endpoint.disconnect();
                     if !is_idempotent {
                         self.advance_from(index);
@@ -174,20 +167,22 @@ impl EtcdClient {
                 Err(AttemptError::Final(error)) => return Err(error),
             }
             self.advance_from(index);
+            untried -= 1;
         }
         Err(EtcdError::Unavailable(reasons.join("; ")))
     }
 
     /// Makes an attempt with a token, and a second one with a new token if the first is not valid any more.
-    async fn authenticated<T>(
+    async fn with_token<E: Exchange>(
         &self,
         endpoint: &EndpointChannel,
-        attempt: impl AsyncFn(Option<Token>) -> Result<T, AttemptError>,
-    ) -> Result<T, AttemptError> {
+        exchange: &E,
+    ) -> Result<E::Answer, AttemptError> {
         let token = self.token(endpoint, None).await?;
-        match attempt(token.clone()).await {
+        match self.attempt(endpoint, exchange, token.clone()).await {
             Err(AttemptError::InvalidToken(_)) if self.0.credentials.is_some() => {
-                attempt(self.token(endpoint, token).await?).await
+                let token = self.token(endpoint, token).await?;
+                self.attempt(endpoint, exchange, token).await
             }
             outcome => outcome,
         }
@@ -209,8 +204,12 @@ impl EtcdClient {
         if held.is_some() && *held != rejected {
             return Ok(held.clone());
         }
-        let request = credentials.clone();
-        let response = self.attempt(endpoint, AUTHENTICATE, request, None).await;
+        let authenticate = Unary {
+            method: AUTHENTICATE,
+            request: credentials.clone(),
+            answer: PhantomData,
+        };
+        let response = self.attempt(endpoint, &authenticate, None).await;
         let response: AuthenticateResponse = match response {
             Ok(response) => response,
             // etcd says this as long as its authentication is off.
@@ -220,7 +219,7 @@ impl EtcdClient {
                 return Ok(None);
             }
             // Nothing but a token was asked for.
-            Err(AttemptError::Unanswered(reason)) => {
+            Err(AttemptError::Broken(reason) | AttemptError::Late(reason)) => {
                 endpoint.disconnect();
                 return Err(AttemptError::NotExecuted(reason));
             }
@@ -232,59 +231,25 @@ impl EtcdClient {
         Ok(held.insert(token).clone().into())
     }
 
-    async fn attempt<Q, A>(
+    async fn attempt<E: Exchange>(
         &self,
         endpoint: &EndpointChannel,
-        method: Method,
-        message: Q,
+        exchange: &E,
         token: Option<Token>,
-    ) -> Result<A, AttemptError>
-    where
-        Q: Message + 'static,
-        A: Message + Default + 'static,
-    {
-        let request = self.with_metadata(message, token);
-        let path = PathAndQuery::from_static(method.path);
-        self.within_timeout(endpoint, async |mut grpc| {
-            let response = grpc.unary(request, path, ProstCodec::default()).await?;
-            Ok(response.into_inner())
-        })
-        .await
-    }
-
-    fn with_metadata<T>(&self, message: T, token: Option<Token>) -> Request<T> {
-        let mut metadata = MetadataMap::new();
-        // Members that have lost their leader refuse requests and end streams, instead of going stale.
-        metadata.insert("hasleader", MetadataValue::from_static("true"));
-        if let Some(token) = token {
-            metadata.insert("token", token);
-        }
-        Request::from_parts(metadata, Default::default(), message)
-    }
-
-    async fn within_timeout<T>(
-        &self,
-        endpoint: &EndpointChannel,
-        call: impl AsyncFnOnce(Grpc<Channel>) -> Result<T, tonic::Status>,
-    ) -> Result<T, AttemptError> {
+    ) -> Result<E::Answer, AttemptError> {
         let mut grpc = Grpc::new(endpoint.channel()).max_decoding_message_size(MAX_MESSAGE);
         let limit = self.0.request_timeout;
-        let mut is_sent = false;
-        let outcome = timeout(limit, async {
-            grpc.ready().await.map_err(|error| {
-                let status = tonic::Status::from_error(Box::new(error));
-                match AttemptError::from(status) {
-                    AttemptError::Unanswered(reason) => AttemptError::NotExecuted(reason),
-                    error => error,
-                }
-            })?;
-            is_sent = true;
-            call(grpc).await.map_err(AttemptError::from)
-        })
-        .await;
-        match outcome {
+        let mut is_connected = false;
+        let attempt = async {
+            let ready = grpc.ready().await;
+            ready.map_err(|error| AttemptError::NotExecuted(describe(&error)))?;
+            is_connected = true;
+            let answer = exchange.perform(grpc, metadata(token)).await;
+            answer.map_err(AttemptError::from)
+        };
+        match timeout(limit, attempt).await {
             Ok(outcome) => outcome,
-            Err(_) if is_sent => Err(AttemptError::Unanswered(format!("no answer in {limit:?}"))),
+            Err(_) if is_connected => Err(AttemptError::Late(format!("no answer in {limit:?}"))),
             Err(_) => Err(AttemptError::NotExecuted(format!(
                 "no connection in {limit:?}"
             ))),
@@ -302,12 +267,6 @@ impl EtcdClient {
         let current = &self.0.current;
         let _ = current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
     }
-
-    fn index_of(&self, endpoint: &EndpointChannel) -> usize {
-        let mut endpoints = self.0.endpoints.iter();
-        let found = endpoints.position(|other| std::ptr::eq(other, endpoint));
-        found.unwrap_or_default()
-    }
 }
 
 impl fmt::Debug for EtcdClient {
@@ -316,6 +275,25 @@ impl fmt::Debug for EtcdClient {
         let endpoints = self.0.endpoints.iter().map(|endpoint| &endpoint.name);
         f.debug_list().entries(endpoints).finish()
     }
+}
+
+/// What is sent with each request.
+fn metadata(token: Option<Token>) -> MetadataMap {
+    let mut metadata = MetadataMap::new();
+    // Members that have lost their leader refuse requests and end streams, instead of going stale.
+    metadata.insert("hasleader", MetadataValue::from_static("true"));
+    if let Some(token) = token {
+        metadata.insert("token", token);
+    }
+    metadata
+}
+
+/// A stream that a member has answered.
+#[derive(Debug)]
+pub(super) struct OpenStream<Q, A> {
+    pub(super) requests: mpsc::Sender<Q>,
+    pub(super) responses: Streaming<A>,
+    pub(super) opened_at: OpenedAt,
 }
 
 /// The endpoint at which a stream was opened.

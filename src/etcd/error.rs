@@ -41,8 +41,10 @@ impl Error for EtcdError {}
 pub(super) enum AttemptError {
     /// The request was not executed.
     NotExecuted(String),
-    /// It is unknown whether it was executed.
-    Unanswered(String),
+    /// The connection or the answer broke off: it is unknown whether the request was executed.
+    Broken(String),
+    /// The time was over: it is unknown whether the request was executed.
+    Late(String),
     /// The token is not valid (any more). The request was not executed.
     InvalidToken(String),
     /// The answer of the cluster, which other endpoints would repeat.
@@ -75,8 +77,10 @@ impl From<Status> for AttemptError {
         if message == LEASE_NOT_FOUND {
             return AttemptError::Final(EtcdError::LeaseNotFound);
         }
-        let reason = describe(&status);
-        if NOT_EXECUTED.contains(&message) || is_connect_error(&status) {
+        let reason = describe_status(&status);
+        if NOT_EXECUTED.contains(&message)
+            || causes(&status).any(|cause| cause.is::<ConnectError>())
+        {
             return AttemptError::NotExecuted(reason);
         }
         match status.code() {
@@ -87,31 +91,35 @@ impl From<Status> for AttemptError {
             | Code::DeadlineExceeded
             | Code::Internal
             | Code::Unavailable
-            | Code::Unknown => AttemptError::Unanswered(reason),
+            | Code::Unknown => AttemptError::Broken(reason),
             _ => AttemptError::Final(EtcdError::Refused(reason)),
         }
     }
 }
 
-/// The status with its first cause, such as `Connection refused (os error 111)`.
-fn describe(status: &Status) -> String {
+/// The message of a status with its first cause.
+fn describe_status(status: &Status) -> String {
     let message = match status.message() {
         "" => status.code().description(),
         message => message,
     };
-    match causes(status).last().map(ToString::to_string) {
+    with_first_cause(message, status)
+}
+
+/// An error with its first cause, such as `Connection refused (os error 111)`.
+pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
+    with_first_cause(&error.to_string(), error)
+}
+
+fn with_first_cause(message: &str, error: &(dyn Error + 'static)) -> String {
+    match causes(error).last().map(ToString::to_string) {
         Some(cause) if !message.contains(&cause) => format!("{message}: {cause}"),
         _ => message.to_owned(),
     }
 }
 
-fn is_connect_error(status: &Status) -> bool {
-    causes(status).any(|cause| cause.is::<ConnectError>())
-}
-
-fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    let first: Option<&(dyn Error + 'static)> = status.source();
-    std::iter::successors(first, |cause| (*cause).source())
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |cause| (*cause).source())
 }
 
 #[cfg(test)]
@@ -124,7 +132,7 @@ mod tests {
         let no_leader = attempt(Code::Unavailable, "etcdserver: no leader");
         assert!(matches!(no_leader, AttemptError::NotExecuted(_)));
         let late = attempt(Code::Unavailable, "etcdserver: request timed out");
-        assert!(matches!(late, AttemptError::Unanswered(_)));
+        assert!(matches!(late, AttemptError::Broken(_)));
         let token = attempt(Code::Unauthenticated, "etcdserver: invalid auth token");
         assert!(matches!(token, AttemptError::InvalidToken(_)));
         let lease = attempt(Code::NotFound, LEASE_NOT_FOUND);
@@ -138,6 +146,6 @@ mod tests {
 
     #[test]
     fn a_status_without_a_message_is_described_by_its_code() {
-        assert!(!describe(&Status::new(Code::Unknown, "")).is_empty());
+        assert!(!describe_status(&Status::new(Code::Unknown, "")).is_empty());
     }
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tonic::Streaming;
 
-use super::client::{EtcdClient, Method};
+use super::client::EtcdClient;
 use super::error::EtcdError;
+use super::exchange::Method;
 use super::messages::{LeaseGrantRequest, LeaseRequest, LeaseResponse, WriteResponse};
 
 const GRANT: Method = Method {
@@ -48,14 +50,14 @@ impl EtcdClient {
     /// [`EtcdError::LeaseNotFound`] if it has ended, or [`EtcdError::Unavailable`] or [`EtcdError::Refused`].
     pub async fn renew_lease(&self, id: i64) -> Result<Lease, EtcdError> {
         // One stream for each renewal: it fails over to other endpoints like any request, and costs no connection.
-        let requests = || (tokio_stream::once(LeaseRequest { id }), ());
-        let (mut stream, (), opened_at) = self.open_stream(KEEP_ALIVE, requests).await?;
-        let reason = match timeout(self.request_timeout(), stream.message()).await {
+        let stream = self.open_stream(KEEP_ALIVE, LeaseRequest { id }).await?;
+        let mut responses: Streaming<LeaseResponse> = stream.responses;
+        let reason = match timeout(self.request_timeout(), responses.message()).await {
             Ok(Ok(Some(lease))) => return granted(&lease),
             Ok(Err(status)) => status.message().to_owned(),
             Ok(Ok(None)) | Err(_) => "no answer to a renewal".to_owned(),
         };
-        let endpoint = self.leave_endpoint(opened_at);
+        let endpoint = self.leave_endpoint(stream.opened_at);
         Err(EtcdError::Unavailable(format!("{endpoint}: {reason}")))
     }
 

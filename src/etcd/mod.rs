@@ -10,6 +10,7 @@ mod backoff;
 mod client;
 mod endpoint;
 mod error;
+mod exchange;
 mod key_range;
 mod lease;
 mod leased_key;

@@ -1,7 +1,8 @@
 //! Reads and changes of single keys.
 
-use super::client::{EtcdClient, Method};
+use super::client::EtcdClient;
 use super::error::EtcdError;
+use super::exchange::Method;
 use super::lease::Lease;
 use super::messages::{
     DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, RangeRequest, RangeResponse,

@@ -49,6 +49,9 @@ impl EtcdClient {
             if header.cluster_id != state.snapshot.cluster_id {
                 return Err(lie("the endpoints belong to different clusters"));
             }
+            if response.more && response.kvs.is_empty() {
+                return Err(lie("a page is empty, and more are to follow"));
+            }
             for key_value in response.kvs {
                 if key_value.key < range.start {
                     return Err(lie("keys are out of order"));

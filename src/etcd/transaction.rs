@@ -1,7 +1,8 @@
 //! Changes that are made only if other keys are as expected.
 
-use super::client::{EtcdClient, Method};
+use super::client::EtcdClient;
 use super::error::EtcdError;
+use super::exchange::Method;
 use super::lease::Lease;
 use super::messages::{
     CompareMessage, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp,

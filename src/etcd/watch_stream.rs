@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
-use super::client::{EtcdClient, Method, OpenedAt};
+use super::client::{EtcdClient, OpenStream};
 use super::error::EtcdError;
+use super::exchange::Method;
 use super::key_range::KeyRange;
 use super::messages::{
     Event, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
@@ -19,17 +17,15 @@ const WATCH: Method = Method {
     is_idempotent: true,
 };
 
-/// How long a stream may be silent before the member is asked how far it is, and how long it may take to answer.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-
 /// An open watch.
 #[derive(Debug)]
 pub(super) struct WatchStream {
     client: EtcdClient,
-    opened_at: OpenedAt,
-    requests: mpsc::Sender<WatchRequest>,
-    responses: Streaming<WatchResponse>,
+    stream: OpenStream<WatchRequest, WatchResponse>,
     cluster_id: u64,
+    /// How long the stream may be silent before the member is asked whether it is alive, and how long it may take to
+    /// answer.
+    patience: Duration,
     /// When the member must have said something.
     deadline: Instant,
     /// Whether it has been asked for progress since its last response.
@@ -53,29 +49,23 @@ impl EtcdClient {
         cluster_id: u64,
     ) -> Result<WatchStream, EtcdError> {
         let range = KeyRange::of_prefix(prefix);
-        let requests = || {
-            let create = WatchCreateRequest {
-                key: range.start.clone(),
-                range_end: range.end.clone(),
-                start_revision,
-                fragment: true,
-            };
-            let (sender, receiver) = mpsc::channel(1);
-            // The channel is new and has room.
-            let _ = sender.try_send(WatchRequest {
-                create: Some(create),
-                progress: None,
-            });
-            (ReceiverStream::new(receiver), sender)
+        let create = WatchCreateRequest {
+            key: range.start,
+            range_end: range.end,
+            start_revision,
+            fragment: true,
         };
-        let (responses, requests, opened_at) = self.open_stream(WATCH, requests).await?;
+        let first = WatchRequest {
+            create: Some(create),
+            progress: None,
+        };
+        let stream = self.open_stream(WATCH, first).await?;
         Ok(WatchStream {
             client: self.clone(),
-            opened_at,
-            requests,
-            responses,
+            stream,
             cluster_id,
-            deadline: Instant::now() + PROGRESS_INTERVAL,
+            patience: self.request_timeout(),
+            deadline: Instant::now() + self.request_timeout(),
             is_asked: false,
         })
     }
@@ -88,7 +78,7 @@ impl WatchStream {
     /// Why the watch has ended. All that is known has to be read again then.
     pub(super) async fn next(&mut self) -> Result<Changes, String> {
         loop {
-            let response = match timeout_at(self.deadline, self.responses.message()).await {
+            let response = match timeout_at(self.deadline, self.stream.responses.message()).await {
                 Ok(Ok(Some(response))) => response,
                 Ok(Ok(None)) => return Err(self.leave("the member has ended the watch")),
                 Ok(Err(status)) => return Err(self.leave(status.message())),
@@ -98,7 +88,7 @@ impl WatchStream {
                     continue;
                 }
             };
-            self.deadline = Instant::now() + PROGRESS_INTERVAL;
+            self.deadline = Instant::now() + self.patience;
             self.is_asked = false;
             if let Some(changes) = self.read(response).await? {
                 return Ok(changes);
@@ -135,10 +125,10 @@ impl WatchStream {
     }
 
     fn ask_for_progress(&mut self) {
-        self.deadline = Instant::now() + PROGRESS_INTERVAL;
+        self.deadline = Instant::now() + self.patience;
         self.is_asked = true;
         // If there is no room, an earlier request has not been sent yet, and the deadline holds.
-        let _ = self.requests.try_send(WatchRequest {
+        let _ = self.stream.requests.try_send(WatchRequest {
             create: None,
             progress: Some(WatchProgressRequest {}),
         });
@@ -146,7 +136,7 @@ impl WatchStream {
 
     /// Lets the next request go to another endpoint. Returns `reason` with the endpoint's name.
     fn leave(&self, reason: &str) -> String {
-        let endpoint = self.client.leave_endpoint(self.opened_at);
+        let endpoint = self.client.leave_endpoint(self.stream.opened_at);
         format!("{endpoint}: {reason}")
     }
 }

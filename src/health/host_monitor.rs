@@ -153,7 +153,7 @@ impl HostMonitor {
             Err(CheckFailure::Resources(_)) if !self.has_verdict() => {
                 jittered(self.interval.min(RETRY_INTERVAL))
             }
-            _ => jittered(self.interval),
+            _ => jittered(self.interval * self.pool.check_stretch()),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{HostCounters, PoolCounters};
 use crate::balancer::{BalancerError, Host, HostId};
@@ -18,6 +19,8 @@ pub struct HostRegistry {
     host_counters: HashMap<(String, HostId), Arc<HostCounters>>,
     /// By pool. Bounded by the number of pool names ever configured.
     pool_counters: HashMap<String, Arc<PoolCounters>>,
+    /// By how much checks are less frequent than the configuration says.
+    check_stretch: Arc<AtomicU32>,
 }
 
 /// With more counters than this, those without a host are forgotten.
@@ -35,6 +38,15 @@ impl HostRegistry {
             event_log,
             ..HostRegistry::default()
         }
+    }
+
+    /// Makes the checks of all hosts so many times less frequent than the configuration says, from each one's next check on.
+    pub fn stretch_checks(&self, factor: u32) {
+        self.check_stretch.store(factor, Ordering::Relaxed);
+    }
+
+    pub(super) fn check_stretch(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.check_stretch)
     }
 
     /// The log that pools write the events of their hosts to.

@@ -33,7 +33,7 @@ mod wait_queue;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -82,6 +82,7 @@ pub struct Pool {
     host_header: config::HostHeader,
     protocol: config::Protocol,
     health_check: Option<config::HealthCheck>,
+    check_stretch: Arc<AtomicU32>,
     budget: Option<Arc<RetryBudget>>,
     sticky: Option<StickyTokens>,
     ejection: Option<config::Ejection>,
@@ -168,6 +169,7 @@ impl Pool {
             host_header: pool.host_header,
             protocol: pool.protocol,
             health_check: pool.health_check.clone(),
+            check_stretch: host_registry.check_stretch(),
             budget: pool
                 .retries
                 .as_ref()
@@ -230,6 +232,11 @@ impl Pool {
         self.health_check.as_ref()
     }
 
+    /// By how much checks are less frequent than the health check says: other balancers check the same hosts.
+    pub fn check_stretch(&self) -> u32 {
+        self.check_stretch.load(Ordering::Relaxed).max(1)
+    }
+
     /// The retry policy and budget; `None` if requests are never retried.
     pub fn budget(&self) -> Option<&Arc<RetryBudget>> {
         self.budget.as_ref()
@@ -238,6 +245,13 @@ impl Pool {
     /// Session affinity; `None` if the pool is not sticky.
     pub fn sticky(&self) -> Option<&StickyTokens> {
         self.sticky.as_ref()
+    }
+
+    /// Derives the key of the cookies from a secret of several processes, unless the configuration has one.
+    pub fn adopt_secret(&self, secret: &[u8]) {
+        if let Some(sticky) = &self.sticky {
+            sticky.adopt_secret(secret);
+        }
     }
 
     /// The number of hosts that new requests may go to, without draining ones.

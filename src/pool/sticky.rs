@@ -39,6 +39,9 @@ pub struct StickyTokens {
     key: ArcSwap<TokenKey>,
 }
 
+/// What keys of tokens that are derived from a secret are separated from other keys by.
+const PURPOSE: &[u8] = b"ballast sticky key 1\0";
+
 /// A random key in the form in which the pool's replacement takes it over. Debug output hides it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RandomKey([u8; 32]);
@@ -125,6 +128,15 @@ impl StickyTokens {
     /// The key, if this process made it.
     pub(super) fn random_key(&self) -> Option<RandomKey> {
         self.key.load().random.clone()
+    }
+
+    /// Derives the key from a secret of several processes, unless the configuration has one: they know each other's tokens.
+    pub(super) fn adopt_secret(&self, secret: &[u8]) {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let derived = hmac::sign(&key, &[PURPOSE, self.pool.as_bytes()].concat());
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(derived.as_ref());
+        self.adopt_key(&RandomKey(bytes));
     }
 
     /// Continues with the key of the replaced pool, unless the configuration has one.

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, watch};
 use super::lifecycle::{Lifecycle, Phase};
 use crate::acme::{AcmeManager, AcmeManagerParts, AcmeStatus};
 use crate::acme_challenges::AcmeChallenges;
+use crate::cluster::Cluster;
 use crate::config::{Acme, Config};
 use crate::event_log::EventLog;
 use crate::metrics::MetricsCounters;
@@ -59,6 +60,7 @@ impl AcmeService {
         event_log: Arc<EventLog>,
         counts: Arc<MetricsCounters>,
         lifecycle: Arc<Lifecycle>,
+        cluster: Option<Cluster>,
     ) -> Self {
         AcmeService {
             manager: AcmeManager::new(AcmeManagerParts {
@@ -68,6 +70,7 @@ impl AcmeService {
                 renewed: Arc::clone(&shared.renewed),
                 event_log,
                 counts,
+                cluster,
             }),
             lifecycle,
         }

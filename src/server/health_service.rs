@@ -1,20 +1,23 @@
 //! Health checks, sources of hosts, reloads and orders of certificates as a background service.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::BackgroundService;
+use tokio::sync::watch;
 
 use super::acme_service::AcmeService;
+use super::lifecycle::{Lifecycle, Phase};
 use super::reloader::{Reloader, ReloaderCommands};
+use crate::cluster::Cluster;
 use crate::supervisor::{Supervisor, Task};
 
 /// Runs health checks, sources of hosts, reloads and orders of certificates on a thread of its own; ready after the first round of checks.
 pub(super) struct HealthService {
     /// `None` once the service has started.
-    parts: Mutex<Option<(Reloader, ReloaderCommands, AcmeService)>>,
+    parts: Mutex<Option<(Reloader, ReloaderCommands, AcmeService, Arc<Lifecycle>)>>,
 }
 
 impl HealthService {
@@ -22,9 +25,10 @@ impl HealthService {
         reloader: Reloader,
         reload_commands: ReloaderCommands,
         acme: AcmeService,
+        lifecycle: Arc<Lifecycle>,
     ) -> Self {
         HealthService {
-            parts: Mutex::new(Some((reloader, reload_commands, acme))),
+            parts: Mutex::new(Some((reloader, reload_commands, acme, lifecycle))),
         }
     }
 }
@@ -41,11 +45,14 @@ impl BackgroundService for HealthService {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some((mut reloader, mut reload_commands, acme)) = taken else {
+        let Some((mut reloader, mut reload_commands, acme, lifecycle)) = taken else {
             return;
         };
         let discovery = reloader.discovery.clone();
         tokio::spawn(async move { discovery.run().await });
+        if let Some(cluster) = reloader.cluster.clone() {
+            tokio::spawn(follow_cluster(cluster, lifecycle));
+        }
         reloader.start().await;
         ready.notify_ready();
         tokio::spawn(acme.run());
@@ -58,4 +65,29 @@ impl BackgroundService for HealthService {
         // Draining requests still choose hosts, so health checks run until the process ends.
         std::future::pending().await
     }
+}
+
+/// Follows the cluster until the process ends. It is a member of it while it serves.
+async fn follow_cluster(cluster: Cluster, lifecycle: Arc<Lifecycle>) {
+    let mut supervisor = Supervisor::new(Task::Cluster, "");
+    loop {
+        let (serving, leaving) = (lifecycle.watch_phase(), lifecycle.watch_phase());
+        let leaving = async {
+            let leaving = until_serving(leaving, true).await;
+            until_serving(leaving, false).await;
+        };
+        let serving = async {
+            until_serving(serving, true).await;
+        };
+        let run = cluster.run(Box::pin(serving), Box::pin(leaving));
+        supervisor.run(run).await;
+    }
+}
+
+/// Waits until the process serves, or does so no longer. The phases end with it.
+async fn until_serving(mut phase: watch::Receiver<Phase>, serves: bool) -> watch::Receiver<Phase> {
+    let _ = phase
+        .wait_for(|phase| (*phase == Phase::Serving) == serves)
+        .await;
+    phase
 }

@@ -5,6 +5,7 @@ mod acme_service;
 mod admin_service;
 mod certificate_watch;
 mod change_lock;
+mod cluster_shares;
 mod config_check;
 mod config_diff;
 mod config_summary;

@@ -316,6 +316,7 @@ fn api(
         history: shared.observers.history(),
         metrics: Arc::new(Metrics::new(counts, metrics_source)),
         acme: Arc::clone(&shared.acme.status),
+        cluster: shared.cluster.clone(),
     };
     let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
     (Arc::new(Api::new(Arc::new(process), commands)), received)
@@ -354,6 +355,7 @@ fn health_service(
         Arc::clone(&shared.event_log),
         Arc::clone(&shared.observers.counts),
         Arc::clone(&shared.lifecycle),
+        shared.cluster.clone(),
     );
     let reloader = Reloader {
         previewer,
@@ -362,6 +364,9 @@ fn health_service(
         found_config: initial.found_config,
         leaving: Leaving::default(),
         discovery: shared.discovery,
+        cluster: shared.cluster.clone(),
+        ticket_keys: shared.ticket_keys,
+        cluster_secret: None,
         config: initial.config,
         overrides: shared.overrides,
         host_registry: initial.host_registry,
@@ -374,5 +379,5 @@ fn health_service(
         checks: Vec::new(),
         observers: shared.observers,
     };
-    HealthService::new(reloader, initial.reload_commands, acme)
+    HealthService::new(reloader, initial.reload_commands, acme, shared.lifecycle)
 }

@@ -3,6 +3,7 @@
 //! Unchanged parts are kept: pools with the state of their health checks, hosts with their statistics, and all
 //! connections. Everything that can fail comes first; then one swap replaces the whole [`ActiveConfig`].
 
+mod cluster_changes;
 mod found_hosts;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use crate::admin::{ChangeError, LoadedConfig, PoolChange};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::discovery::{Discovery, Leaving};
 use crate::event_log::{EventKind, EventLog};
@@ -27,13 +29,14 @@ use crate::timestamp::Timestamp;
 
 use super::acme_service::SharedAcme;
 use super::certificate_watch::{CertificateWatch, Scan};
+use super::cluster_shares::with_shares;
 use super::config_diff::ConfigDiff;
 use super::config_summary;
 use super::reload_plan::{FirstRound, ReloadPlan, find_pool, run_contained, start_checks};
 use super::reload_preview::ReloadPreviewer;
 use super::request_observers::RequestObservers;
 use super::runtime_overrides::RuntimeOverrides;
-use super::tls::TlsState;
+use super::tls::{TicketKeys, TlsState};
 
 /// Why a reload failed. Nothing of it was applied.
 #[derive(Debug)]
@@ -138,6 +141,12 @@ pub(super) struct Reloader {
     /// Hosts that stay for a while although their sources do not name them any more.
     pub(super) leaving: Leaving,
     pub(super) discovery: Discovery,
+    /// `None`: the process is alone.
+    pub(super) cluster: Option<Cluster>,
+    /// The keys of session tickets without a secret in the file.
+    pub(super) ticket_keys: Arc<TicketKeys>,
+    /// What these keys are derived from, if that is shared.
+    pub(super) cluster_secret: Option<Vec<u8>>,
     /// The configuration in effect: the file's with what sources have told, and the runtime overrides applied.
     pub(super) config: Config,
     pub(super) overrides: Arc<ArcSwap<RuntimeOverrides>>,
@@ -166,6 +175,7 @@ impl Reloader {
     /// Executes commands and takes in changed certificates and hosts until all senders are gone.
     pub(super) async fn serve(&mut self, commands: &mut ReloaderCommands) {
         let sources = Arc::clone(self.discovery.table());
+        let cluster = self.cluster.clone();
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
@@ -173,6 +183,7 @@ impl Reloader {
                     None => return,
                 },
                 scan = self.certificate_watch.next_scan(&self.config, &self.acme.renewed) => self.take_certificates(scan).await,
+                () = cluster_changes::due(cluster.as_ref()) => self.take_cluster().await,
                 () = found_hosts::due(&sources, &self.leaving) => self.take_found_hosts().await,
             }
         }
@@ -344,7 +355,12 @@ impl Reloader {
             return Err(ChangeError::Unknown(format!("there is no pool `{pool}`")));
         };
         let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
+        let drain = match &change {
+            PoolChange::Drain { host, drained } => Some((host.clone(), *drained)),
+            _ => None,
+        };
         let event = overrides.apply_change(file, now, change)?;
+        self.share_change(now, &overrides, drain).await?;
         let (config, _) = self.effective(&self.found_config, &mut overrides);
         let loaded = self.loaded_config.load().loaded;
         let activated = self.activate(config, loaded, FirstRound::Awaited).await;
@@ -379,7 +395,9 @@ impl Reloader {
         found_config: &Config,
         overrides: &mut RuntimeOverrides,
     ) -> (Config, Vec<String>) {
-        overrides.apply_to(found_config)
+        let (config, dropped) = overrides.apply_to(found_config);
+        let members = self.cluster.as_ref().map_or(1, Cluster::members);
+        (with_shares(config, members), dropped)
     }
 
     /// Replaces the active configuration by `config`. On an error nothing has changed.
@@ -417,6 +435,7 @@ impl Reloader {
             .retain(|(pool, _)| active.pools.iter().any(|now| Arc::ptr_eq(now, pool)));
         self.checks.append(&mut checks);
         self.active.store(Arc::new(active));
+        self.apply_shared();
         self.host_registry = host_registry;
         self.config = config;
         self.publish(loaded);

@@ -9,9 +9,11 @@ use super::change_lock::ChangeLock;
 use super::edge::Connections;
 use super::event_loop::HANDOVER_UNDER_WAY;
 use super::lifecycle::Lifecycle;
+use super::reload_plan::find_pool;
 use super::reloader::ReloaderHandle;
 use crate::acme::{AcmeCertificate, AcmeStatus};
 use crate::admin::{ChangeError, HeldPermit, LoadedConfig, PoolChange, ProcessHandle, ProcessLoad};
+use crate::cluster::{Cluster, ClusterStatus};
 use crate::event_log::EventLog;
 use crate::history::History;
 use crate::metrics::Metrics;
@@ -34,6 +36,8 @@ pub(super) struct RunningProcess {
     pub(super) history: Arc<History>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) acme: Arc<AcmeStatus>,
+    /// `None`: the process is alone.
+    pub(super) cluster: Option<Cluster>,
 }
 
 #[async_trait]
@@ -48,6 +52,10 @@ impl ProcessHandle for RunningProcess {
 
     fn acme(&self) -> Arc<Vec<AcmeCertificate>> {
         self.acme.certificates()
+    }
+
+    fn cluster(&self) -> Option<ClusterStatus> {
+        self.cluster.as_ref().map(Cluster::status)
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<RequestExplanation, ExplainError> {
@@ -81,6 +89,15 @@ impl ProcessHandle for RunningProcess {
     }
 
     async fn change(&self, pool: &str, change: PoolChange) -> Result<(), ChangeError> {
+        if let (None, PoolChange::Drain { host, drained }) = (&self.cluster, &change) {
+            // It needs no new pool, and waits for no reload.
+            if let Some(pool) = find_pool(&self.active.load(), pool)
+                && let Some(member) = pool.member(host)
+            {
+                pool.drain(member, *drained);
+                return Ok(());
+            }
+        }
         self.reloads.change(pool, change).await
     }
 

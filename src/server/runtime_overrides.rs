@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::admin::{ChangeError, MaintenanceSettings, PoolChange};
 use crate::balancer::{HostId, MAX_WEIGHT};
@@ -162,6 +163,17 @@ impl RuntimeOverrides {
                 let text = format!("has weight {weight} now by an operator, had {before}");
                 Ok(ChangeEvent::new(EventKind::Weighed, &host, text))
             }
+            PoolChange::Drain { host, drained } => {
+                find_member(pool, &host)?;
+                let (kind, text) = match drained {
+                    true => (EventKind::Drained, "is drained in all of the cluster"),
+                    false => (
+                        EventKind::Undrained,
+                        "is drained nowhere in the cluster any more",
+                    ),
+                };
+                Ok(ChangeEvent::new(kind, &host, text.to_owned()))
+            }
             PoolChange::BeginMaintenance(settings) => {
                 let begun = MaintenanceOverride::begin(file, settings);
                 let maintenance = begun.settings(file).map_err(ChangeError::Invalid)?;
@@ -180,6 +192,27 @@ impl RuntimeOverrides {
                 Ok(ChangeEvent::of_pool(EventKind::MaintenanceEnded, text))
             }
         }
+    }
+
+    /// The overrides of a pool in the form in which processes exchange them.
+    pub(super) fn export_pool(&self, pool: &str) -> Value {
+        let overrides = self.0.get(pool).cloned().unwrap_or_default();
+        // There are no maps with other keys than texts in it.
+        serde_json::to_value(overrides).unwrap_or(Value::Null)
+    }
+
+    /// Replaces the overrides of a pool by those of another process.
+    ///
+    /// # Errors
+    /// They are not overrides.
+    pub(super) fn import_pool(&mut self, pool: &str, overrides: &Value) -> Result<(), String> {
+        let overrides = PoolOverrides::deserialize(overrides);
+        let overrides = overrides.map_err(|error| error.to_string())?;
+        match overrides == PoolOverrides::default() {
+            true => self.0.remove(pool),
+            false => self.0.insert(pool.to_owned(), overrides),
+        };
+        Ok(())
     }
 
     /// Adds `host` to the pool `file`, or restores a removed host of the file.

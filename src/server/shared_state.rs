@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use log::info;
+use log::{info, warn};
 
 use super::StartError;
 use super::acme_service::SharedAcme;
 use super::change_lock::ChangeLocks;
+use super::cluster_shares::with_shares;
 use super::edge::{connection_capacity, raise_descriptors};
 use super::handover::{ExpectedProbes, HandoverState, Successor};
 use super::keepalive_pool_size::keepalive_pool_size;
@@ -19,6 +21,7 @@ use super::request_observers::RequestObservers;
 use super::runtime_overrides::RuntimeOverrides;
 use super::tls::TicketKeys;
 use crate::admin::LoadedConfig;
+use crate::cluster::{Cluster, MemberRecord};
 use crate::config::Config;
 use crate::discovery::{Discovery, with_members};
 use crate::event_log::EventLog;
@@ -41,6 +44,8 @@ pub(super) struct SharedState {
     pub(super) reloads: ReloaderHandle,
     pub(super) acme: SharedAcme,
     pub(super) discovery: Discovery,
+    /// `None`: the process is alone.
+    pub(super) cluster: Option<Cluster>,
     /// The keys of session tickets without a secret in the file.
     pub(super) ticket_keys: Arc<TicketKeys>,
 }
@@ -81,9 +86,20 @@ impl InitialState {
         let saved = handover_state.map_or(&[][..], |state| &state.sources);
         let discovery = Discovery::new(&file_config, saved);
         let found_config = first_hosts(&file_config, &discovery, handover_state)?;
+        let cluster = cluster(&file_config)?;
+        let members = cluster.as_ref().map_or(1, Cluster::members);
+        if let Some(cluster) = &cluster {
+            for (pool, shared) in &cluster.view().changes {
+                if let Err(reason) = overrides.import_pool(pool, &shared.changes.overrides) {
+                    warn!("cluster: the changes of pool {pool} cannot be read: {reason}");
+                }
+            }
+        }
         let (config, dropped) = overrides.apply_to(&found_config);
+        let config = with_shares(config, members);
         dropped.iter().for_each(|line| info!("{line}"));
         let mut host_registry = HostRegistry::with_event_log(Arc::clone(&event_log));
+        host_registry.stretch_checks(members);
         let mut active =
             ActiveConfig::new(&config, &mut host_registry).map_err(StartError::Pool)?;
         let observers = RequestObservers::default();
@@ -119,6 +135,7 @@ impl InitialState {
             observers,
             reloads,
             discovery,
+            cluster,
             ticket_keys: Arc::new(TicketKeys::random(inherited.unwrap_or_default())),
         };
         Ok(InitialState {
@@ -132,6 +149,23 @@ impl InitialState {
             connection_capacity,
         })
     }
+}
+
+/// The cluster of `config`, with what its members share, if etcd can be asked.
+fn cluster(config: &Config) -> Result<Option<Cluster>, StartError> {
+    let Some(cluster) = &config.cluster else {
+        return Ok(None);
+    };
+    let record = MemberRecord {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: process::id(),
+        config: config.digest.clone(),
+        started: Timestamp::now(),
+    };
+    let cluster = Cluster::new(cluster, &record);
+    let cluster = cluster.map_err(|error| StartError::Files(format!("cluster: {error}")))?;
+    cluster.read_once();
+    Ok(Some(cluster))
 }
 
 /// Asks the sources of `file_config` once, and puts what they tell into it.

@@ -14,6 +14,7 @@ mod cli_commands;
 mod cli_pages;
 mod client_certificates;
 mod client_disconnects;
+mod cluster;
 mod compression;
 mod connection_limits;
 mod connection_reuse;

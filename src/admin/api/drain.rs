@@ -3,8 +3,10 @@
 use http::StatusCode;
 
 use super::{Api, ApiRequest, pools};
+use crate::admin::process_handle::PoolChange;
 use crate::admin::response::ApiResponse;
 use crate::balancer::HostId;
+use crate::pool::Member;
 
 /// The path that drains a host: POST, with `host` and optionally `pool` in the query.
 pub const API_DRAIN: &str = "/api/v1/drain";
@@ -12,16 +14,20 @@ pub const API_DRAIN: &str = "/api/v1/drain";
 /// The path that undoes a drain, with the same query.
 pub const API_UNDRAIN: &str = "/api/v1/undrain";
 
-pub(super) fn drain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
-    set_drained(api, request, true)
+pub(super) async fn drain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    set_drained(api, request, true).await
 }
 
-pub(super) fn undrain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
-    set_drained(api, request, false)
+pub(super) async fn undrain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    set_drained(api, request, false).await
 }
 
 /// Drains or undrains the host; the response has a line for each pool.
-fn set_drained(api: &Api, request: &ApiRequest, drained: bool) -> Result<ApiResponse, ApiResponse> {
+async fn set_drained(
+    api: &Api,
+    request: &ApiRequest,
+    drained: bool,
+) -> Result<ApiResponse, ApiResponse> {
     let host = request.query("host");
     let host =
         host.ok_or_else(|| ApiResponse::error(StatusCode::BAD_REQUEST, "the query has no host"))?;
@@ -44,10 +50,22 @@ fn set_drained(api: &Api, request: &ApiRequest, drained: bool) -> Result<ApiResp
         let reason = format!("no pool has a host `{}`", host.escape_debug());
         return Err(ApiResponse::error(StatusCode::NOT_FOUND, reason));
     }
-    let lines = pools.iter().filter_map(|pool| {
-        let member = pool.member(&host_id)?;
+    let mut lines = Vec::with_capacity(pools.len());
+    for pool in &pools {
+        let was_drained = pool.member(&host_id).is_some_and(Member::is_drained);
+        let change = PoolChange::Drain {
+            host: host_id.clone(),
+            drained,
+        };
+        let changed = api.process.change(pool.name(), change).await;
+        changed.map_err(ApiResponse::from_change_error)?;
+        // The change may have replaced it.
+        let pool = pools::find_pool(api, pool.name())?;
+        let Some(member) = pool.member(&host_id) else {
+            continue;
+        };
         let name = pool.name();
-        let has_changed = pool.drain(member, drained);
+        let has_changed = was_drained != drained;
         let mut line = match (drained, has_changed) {
             (true, true) => {
                 let in_flight = member.host().in_flight();
@@ -63,8 +81,7 @@ fn set_drained(api: &Api, request: &ApiRequest, drained: bool) -> Result<ApiResp
         if !drained && member.is_draining() {
             line.push_str("; its weight in the configuration is 0");
         }
-        Some(line)
-    });
-    let lines = Vec::from_iter(lines);
+        lines.push(line);
+    }
     Ok(ApiResponse::text(StatusCode::OK, &lines.join("\n")))
 }

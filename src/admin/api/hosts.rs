@@ -116,19 +116,22 @@ pub(super) async fn set_weight(
     Ok(ApiResponse::json(StatusCode::OK, &status(api, &pool, &id)?))
 }
 
-pub(super) fn drain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
-    set_drained(api, request, true)
+pub(super) async fn drain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    set_drained(api, request, true).await
 }
 
-pub(super) fn undrain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
-    set_drained(api, request, false)
+pub(super) async fn undrain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    set_drained(api, request, false).await
 }
 
-fn set_drained(api: &Api, request: &ApiRequest, drained: bool) -> Result<ApiResponse, ApiResponse> {
-    let (pool, id) = find_host(api, request)?;
-    if let Some(member) = pool.member(&id) {
-        pool.drain(member, drained);
-    }
+async fn set_drained(
+    api: &Api,
+    request: &ApiRequest,
+    drained: bool,
+) -> Result<ApiResponse, ApiResponse> {
+    let (pool, host) = find_host(api, request)?;
+    let id = host.clone();
+    change(api, &pool, PoolChange::Drain { host, drained }).await?;
     Ok(ApiResponse::json(StatusCode::OK, &status(api, &pool, &id)?))
 }
 

@@ -4,6 +4,7 @@
 
 mod authorization;
 mod certificates;
+mod cluster;
 mod description;
 mod drain;
 mod event_stream;

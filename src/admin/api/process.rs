@@ -10,6 +10,7 @@ use super::{Api, ApiRequest, Caller, authorization};
 use crate::acme::AcmeCertificate;
 use crate::admin::process_handle::{LoadedConfig, ProcessLoad};
 use crate::admin::response::ApiResponse;
+use crate::cluster::ClusterStatus;
 use crate::pool;
 use crate::timestamp::Timestamp;
 
@@ -63,6 +64,9 @@ pub struct ProcessStatus {
     /// The certificates that are ordered by ACME. Earlier versions do not report them.
     #[serde(default)]
     pub acme: Vec<AcmeCertificate>,
+    /// The cluster that the process is a member of; `None`: it is alone. Earlier versions do not report it.
+    #[serde(default)]
+    pub cluster: Option<ClusterStatus>,
     /// The pools in the order of the configuration.
     pub pools: Vec<pool::PoolStatus>,
 }
@@ -133,6 +137,7 @@ impl Api {
             panics,
             refused_certificates: refused_certificates(&loaded_config),
             acme: self.process.acme().to_vec(),
+            cluster: self.process.cluster(),
             pools: pools.iter().map(|pool| pool.status()).collect(),
         }
     }

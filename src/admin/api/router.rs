@@ -9,8 +9,8 @@ use matchit::{Params, Router};
 use percent_encoding::percent_decode_str;
 
 use super::{
-    Api, ApiRequest, certificates, description, drain, event_stream, events, explain, history,
-    hosts, log_level, maintenance, metrics, pools, process, reload,
+    Api, ApiRequest, certificates, cluster, description, drain, event_stream, events, explain,
+    history, hosts, log_level, maintenance, metrics, pools, process, reload,
 };
 use crate::admin::dashboard;
 use crate::admin::response::ApiResponse;
@@ -83,6 +83,7 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
     get("/api/v1/version", Read, Sync(process::version)),
     get("/api/v1/status", Read, Sync(process::status)),
     get("/api/v1/certificates", Read, Sync(certificates::all)),
+    get("/api/v1/cluster", Read, Sync(cluster::status)),
     get("/api/v1/pools", Read, Sync(pools::all)),
     get("/api/v1/pools/{pool}", Read, Sync(pools::one)),
     route(
@@ -118,12 +119,12 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
     post(
         "/api/v1/pools/{pool}/hosts/{host}/drain",
         Write,
-        Sync(hosts::drain),
+        Async(|api, request| Box::pin(hosts::drain(api, request))),
     ),
     post(
         "/api/v1/pools/{pool}/hosts/{host}/undrain",
         Write,
-        Sync(hosts::undrain),
+        Async(|api, request| Box::pin(hosts::undrain(api, request))),
     ),
     get("/api/v1/events", Read, Sync(events::after)),
     // POST because the request to explain is in the body; it changes nothing, so read access suffices.
@@ -157,8 +158,16 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
         Write,
         Async(|api, _| Box::pin(reload::reload(api))),
     ),
-    post(super::API_DRAIN, Write, Sync(drain::drain)),
-    post(super::API_UNDRAIN, Write, Sync(drain::undrain)),
+    post(
+        super::API_DRAIN,
+        Write,
+        Async(|api, request| Box::pin(drain::drain(api, request))),
+    ),
+    post(
+        super::API_UNDRAIN,
+        Write,
+        Async(|api, request| Box::pin(drain::undrain(api, request))),
+    ),
 ];
 
 /// The routes by path. Routes with the same path are neighbours in [`ROUTES`].

@@ -1,5 +1,6 @@
 //! `ballast status`: the pools and hosts of the running process, once or every second.
 
+mod cluster_view;
 mod view;
 
 use std::io;
@@ -15,6 +16,8 @@ use view::{RequestRates, lines};
 
 /// The process responds at once; this only bounds a hung process.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// The path of the cluster.
+const API_CLUSTER: &str = "/api/v1/cluster";
 /// The refresh interval of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -27,6 +30,9 @@ pub(super) struct StatusArg {
     /// Refresh every second until interrupted; goes on after a reload or a handover
     #[arg(long)]
     watch: bool,
+    /// Show the members of the cluster instead of pools and hosts
+    #[arg(long, conflicts_with = "pool")]
+    cluster: bool,
     /// Print the response of the process as JSON
     #[arg(long)]
     json: bool,
@@ -41,7 +47,7 @@ pub(super) fn status(args: &StatusArg) -> Result<(), CliError> {
         (true, true) => watch_json(args, &mut terminal),
         (false, false) => {
             let columns = terminal.columns();
-            terminal.print(&lines(&current(args)?, None, columns))
+            terminal.print(&shown(args, None, columns)?)
         }
         (false, true) => watch(args, &mut terminal),
     };
@@ -58,11 +64,8 @@ fn watch(args: &StatusArg, terminal: &mut Terminal) -> io::Result<()> {
     let mut rates = RequestRates::default();
     loop {
         let started = Instant::now();
-        let shown = match current(args) {
-            Ok(status) => {
-                rates.update(&status, started);
-                lines(&status, Some(&rates), terminal.columns())
-            }
+        let shown = match shown(args, Some((&mut rates, started)), terminal.columns()) {
+            Ok(lines) => lines,
             Err(failure) => vec![StyledLine::new(failure.message, Style::Bad)],
         };
         terminal.replace(&shown)?;
@@ -84,9 +87,30 @@ fn watch_json(args: &StatusArg, terminal: &mut Terminal) -> io::Result<()> {
 fn json(args: &StatusArg) -> Result<String, CliError> {
     let path = match &args.pool {
         Some(pool) => format!("/api/v1/pools/{}", percent_encode(pool)),
+        None if args.cluster => API_CLUSTER.to_owned(),
         None => "/api/v1/status".to_owned(),
     };
     Ok(request(&args.process, "GET", &path, "", TIMEOUT)? + "\n")
+}
+
+/// The lines to show now, with rates since the time before.
+fn shown(
+    args: &StatusArg,
+    rates: Option<(&mut RequestRates, Instant)>,
+    columns: usize,
+) -> Result<Vec<StyledLine>, CliError> {
+    if args.cluster {
+        let body = request(&args.process, "GET", API_CLUSTER, "", TIMEOUT)?;
+        return Ok(cluster_view::lines(&parse(&body)?));
+    }
+    let status = current(args)?;
+    Ok(match rates {
+        Some((rates, now)) => {
+            rates.update(&status, now);
+            lines(&status, Some(rates), columns)
+        }
+        None => lines(&status, None, columns),
+    })
 }
 
 fn current(args: &StatusArg) -> Result<ProcessStatus, CliError> {

@@ -11,6 +11,8 @@ use crate::cli::terminal::{Style, StyledLine};
 use crate::pool::{HostState, HostStatus, PoolStatus};
 use crate::timestamp::Timestamp;
 
+use super::cluster_view;
+
 /// The separator of two columns.
 const COLUMN_GAP: &str = "  ";
 /// The minimum width of the reason; columns are dropped until it fits.
@@ -87,6 +89,12 @@ pub(super) fn lines(
         StyledLine::new(text, Style::Bad)
     }));
     lines.extend(status.acme.iter().map(ordered_certificate));
+    lines.extend(
+        status
+            .cluster
+            .as_ref()
+            .map(|cluster| cluster_view::title(cluster, now)),
+    );
     for pool in &status.pools {
         lines.push(StyledLine::default());
         lines.push(title(pool, rates));
@@ -327,7 +335,7 @@ fn format_number(number: &f64) -> String {
 }
 
 /// A duration in its largest unit, rounded down.
-fn format_duration(seconds: f64) -> String {
+pub(super) fn format_duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     match seconds {
         0..60 => format!("{seconds}s"),

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use log::error;
@@ -36,7 +36,7 @@ const PURPOSE: &[u8] = b"ballast session tickets 1";
 /// Keys by time.
 pub(in crate::server) struct TicketKeys {
     /// What the keys are derived from; `None`: they are random.
-    secret: Option<Prk>,
+    secret: ArcSwapOption<Prk>,
     ring: ArcSwap<KeyRing>,
     /// Held while keys are added.
     rotating: Mutex<()>,
@@ -93,7 +93,7 @@ impl TicketKeys {
         });
         let keys: Vec<Arc<TicketKey>> = keys.take(MAX_INHERITED).collect();
         TicketKeys {
-            secret: None,
+            secret: ArcSwapOption::empty(),
             ring: ArcSwap::from_pointee(KeyRing {
                 epoch: keys.first().map(|key| key.epoch),
                 keys,
@@ -106,13 +106,24 @@ impl TicketKeys {
     pub(super) fn of_secret(secret: &[u8], earlier: Option<&TicketKeys>) -> Self {
         let earlier = earlier.map(|earlier| earlier.ring.load().keys.clone());
         TicketKeys {
-            secret: Some(Salt::new(HKDF_SHA256, PURPOSE).extract(secret)),
+            secret: ArcSwapOption::from_pointee(prk(secret)),
             ring: ArcSwap::from_pointee(KeyRing {
                 epoch: None,
                 keys: earlier.unwrap_or_default(),
             }),
             rotating: Mutex::new(()),
         }
+    }
+
+    /// Derives the keys from a secret from now on. What was sealed before can still be opened.
+    pub(in crate::server) fn adopt_secret(&self, secret: &[u8]) {
+        // No update under this lock can be left half done, so a poisoned lock is usable.
+        let _guard = self.rotating.lock().unwrap_or_else(PoisonError::into_inner);
+        self.secret.store(Some(Arc::new(prk(secret))));
+        self.ring.store(Arc::new(KeyRing {
+            epoch: None,
+            keys: self.ring.load().keys.clone(),
+        }));
     }
 
     /// The keys for a successor, which are in use from now on.
@@ -199,7 +210,7 @@ impl TicketKeys {
 
     /// The keys of ours for a time, that which seals first.
     fn new_keys(&self, before: &KeyRing, epoch: u64) -> Vec<Arc<TicketKey>> {
-        let added = match &self.secret {
+        let added = match self.secret.load().as_deref() {
             // The clock may have been set back.
             None => match before.keys.iter().find(|key| key.epoch == epoch) {
                 Some(known) => return vec![Arc::clone(known)],
@@ -233,6 +244,10 @@ impl TicketKey {
             aead: LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &key).ok()?),
         })
     }
+}
+
+fn prk(secret: &[u8]) -> Prk {
+    Salt::new(HKDF_SHA256, PURPOSE).extract(secret)
 }
 
 /// The secret of a key that is derived.
@@ -305,6 +320,17 @@ mod tests {
         assert!(opens(&other, &ticket, START - 1), "its clock is behind");
         assert!(!opens(&keys(b"another secret.."), &ticket, START));
         assert!(!opens(&TicketKeys::random(&[]), &ticket, START));
+    }
+
+    #[test]
+    fn a_secret_can_be_adopted_later() {
+        let [one, other] = [(); 2].map(|()| TicketKeys::random(&[]));
+        let old = sealed(&one, START);
+        for keys in [&one, &other] {
+            keys.adopt_secret(b"0123456789abcdef");
+        }
+        assert!(opens(&other, &sealed(&one, START), START));
+        assert!(opens(&one, &old, START) && !opens(&other, &old, START));
     }
 
     #[test]
