@@ -148,7 +148,7 @@ impl Member {
     }
 
     /// Whether an operator drained the host.
-    pub(super) fn is_drained(&self) -> bool {
+    pub fn is_drained(&self) -> bool {
         self.drained.load(Ordering::SeqCst)
     }
 

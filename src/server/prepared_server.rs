@@ -98,7 +98,8 @@ impl PreparedServer {
 
         let mut server = Server::new_with_opt_and_conf(None, server_conf(initial.idle));
         let mut edge = edge(&initial, &server);
-        let (api, commands) = api(&shared, edge.connections());
+        let connections = edge.connections();
+        let (api, commands) = api(&shared, Arc::clone(&connections));
         let control = ControlService::new(
             control_listeners,
             ApiServer::new(Arc::clone(&api), Caller::Owner),
@@ -147,7 +148,9 @@ impl PreparedServer {
             lifecycle: shared.lifecycle,
             change_locks: shared.change_locks,
             counts: Arc::clone(&shared.observers.counts),
+            active: shared.active,
             traffic: shared.traffic,
+            connections,
             loaded_config: shared.loaded_config,
             event_log: shared.event_log,
             reloads: shared.reloads,

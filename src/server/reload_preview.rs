@@ -1,7 +1,7 @@
 //! The preview of a reload. It runs beside the reloader, so that it does not delay a reload.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,10 @@ pub(super) struct ReloadForecast {
     pub(super) changes: ConfigDiff,
     /// One line for each new address that cannot be bound.
     pub(super) unavailable: Vec<String>,
+    /// The configuration in effect now: that of the file, with the changes of operators applied.
+    pub(super) before: Config,
+    /// The one that would be.
+    pub(super) after: Config,
 }
 
 /// Makes forecasts. Clones share the loaded configuration.
@@ -47,6 +51,11 @@ impl ReloadPreviewer {
         }
     }
 
+    /// The file that a reload reads; `None`: there is none.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Records the file's content after a reload.
     pub(super) fn set_file_config(&self, file_config: &Config) {
         self.file_config.store(Arc::new(file_config.clone()));
@@ -58,7 +67,8 @@ impl ReloadPreviewer {
         let before = self.file_config.load();
         let mut changes = ConfigDiff::between(&before, &file_config);
         let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
-        let (_, dropped) = overrides.apply_to(&file_config);
+        let (in_effect, _) = overrides.clone().apply_to(&before);
+        let (after, dropped) = overrides.apply_to(&file_config);
         changes.in_place.extend(dropped);
         // A successor inherits the listeners that stay.
         let bound = addresses(&before);
@@ -76,6 +86,8 @@ impl ReloadPreviewer {
         Ok(ReloadForecast {
             unavailable: unavailable.collect(),
             changes,
+            before: in_effect,
+            after,
         })
     }
 }
