@@ -37,7 +37,7 @@ impl KeyMovement {
     /// Builds both balancers, of hosts that have nothing in flight and no limits.
     ///
     /// # Errors
-    /// Those of [`build_with`](super::build_with), and [`BalancerError::WeightOutOfRange`].
+    /// Those of [`build_with`], and [`BalancerError::WeightOutOfRange`].
     pub fn new(before: KeyMapping<'_>, after: KeyMapping<'_>) -> Result<Self, BalancerError> {
         Ok(KeyMovement {
             minimum: minimum(before.hosts, after.hosts),
@@ -77,9 +77,9 @@ impl KeyMovement {
         }
     }
 
-    /// The share of the keys that an ideal consistent hash moves, from 0 to 1. It gives each server exactly its share by
-    /// weight, and moves a key only where a share shrinks: Σ max(0, share before − share after). A hash whose shares are
-    /// uneven, such as a ring, may move somewhat less.
+    /// The least share of the keys, from 0 to 1, that must move if each server has exactly its share by weight, before and
+    /// after: Σ max(0, share before − share after). An algorithm whose shares are uneven, such as a ring, may move somewhat
+    /// less.
     pub fn minimum(&self) -> f64 {
         self.minimum
     }

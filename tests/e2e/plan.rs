@@ -90,7 +90,9 @@ fn the_tenth_host_of_a_ring_moves_a_tenth_of_the_keys() {
     for line in [
         format!("  pools.web.hosts[{}] added\n", host(10)),
         "pool web, consistent_hash\n".to_owned(),
-        format!("  of keys {share:.1} % move, at least 10.0 % must (10000 sampled)\n"),
+        format!(
+            "  of keys {share:.1} % move; for even shares at least 10.0 % must (10000 sampled)\n"
+        ),
         format!("  {}  added, weight 1\n", host(10)),
         "connections of clients\n  none ends\n".to_owned(),
     ] {

@@ -58,7 +58,7 @@ pub struct KeyPlan {
     pub sampled: u64,
     /// The share of the sampled keys that get another server, from 0 to 1; `None`: they were not or will not be bound.
     pub moved: Option<f64>,
-    /// The share that an ideal consistent hash would move.
+    /// The least share that must move if each server has exactly its share by weight.
     pub minimum: Option<f64>,
 }
 

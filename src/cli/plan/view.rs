@@ -7,6 +7,9 @@ use crate::admin::{
 };
 use crate::cli::terminal::{Style, StyledLine};
 
+/// Hosts of a pool that are shown.
+const MAX_HOSTS: usize = 100;
+
 pub(super) fn lines(plan: &Plan) -> Vec<StyledLine> {
     let mut lines = vec![headline(plan)];
     let new_process = plan.in_new_process.iter();
@@ -32,11 +35,8 @@ fn headline(plan: &Plan) -> StyledLine {
     let (outcome, style) = match (plan.way.as_deref(), plan.obstacles.is_empty()) {
         (_, false) => ("a reload would fail", Style::Bad),
         (None, true) => ("nothing would change", Style::Good),
-        (Some("in-place"), true) => ("a reload would take in place", Style::Good),
-        (Some(_), true) => (
-            "a reload would hand over to a new process, which takes",
-            Style::Passing,
-        ),
+        (Some("in-place"), true) => ("a reload would change in place", Style::Good),
+        (Some(_), true) => ("a reload would hand over to a new process", Style::Passing),
     };
     StyledLine::new(format!("{}: ", plan.file), Style::Plain).and(outcome, style)
 }
@@ -59,7 +59,13 @@ fn pool_lines(pool: &PoolPlan) -> Vec<StyledLine> {
     }));
     let widths = pool.hosts.iter().map(|host| host.host.chars().count());
     let width = widths.max().unwrap_or(0);
-    lines.extend(pool.hosts.iter().map(|host| host_line(host, width)));
+    let shown = pool.hosts.iter().take(MAX_HOSTS);
+    lines.extend(shown.map(|host| host_line(host, width)));
+    let more = pool.hosts.len().saturating_sub(MAX_HOSTS);
+    if more > 0 {
+        let text = format!("and {more} more hosts; --json has all");
+        lines.push(indented(&text, Style::Plain));
+    }
     lines
 }
 
@@ -76,11 +82,8 @@ fn key_line(keys: &KeyPlan) -> StyledLine {
                 0.0 => Style::Good,
                 _ => Style::Passing,
             };
-            let text = format!(
-                "of keys {} move, at least {} must",
-                percent(moved),
-                percent(minimum)
-            );
+            let (moved, minimum) = (percent(moved), percent(minimum));
+            let text = format!("of keys {moved} move; for even shares at least {minimum} must");
             let sampled = format!(" ({} sampled)", keys.sampled);
             return indented(&text, style).and(sampled, Style::Plain);
         }
