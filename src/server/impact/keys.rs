@@ -32,16 +32,15 @@ pub(super) struct KeyBudget {
 }
 
 impl KeyBudget {
-    pub(super) fn for_pools(pools: usize) -> Self {
+    pub(super) fn for_pools(pools: usize, now: Instant) -> Self {
         KeyBudget {
-            deadline: Instant::now() + TIME_LIMIT,
+            deadline: now + TIME_LIMIT,
             pools: u32::try_from(pools).unwrap_or(u32::MAX),
         }
     }
 
     /// When the sampling of the next pool has to end.
-    pub(super) fn next_pool(&mut self) -> Instant {
-        let now = Instant::now();
+    pub(super) fn next_pool(&mut self, now: Instant) -> Instant {
         let share = self.deadline.saturating_duration_since(now) / self.pools.max(1);
         self.pools = self.pools.saturating_sub(1);
         now + share

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::hosts::{added, host_plans, removed};
 use super::keys::{KeyBudget, key_plan};
@@ -51,9 +52,9 @@ pub(super) fn pool_plans(comparison: &Comparison<'_>) -> Vec<PoolPlan> {
         }
         plans.push(plan);
     }
-    let mut budget = KeyBudget::for_pools(with_keys.len());
+    let mut budget = KeyBudget::for_pools(with_keys.len(), Instant::now());
     for (index, pair) in with_keys {
-        plans[index].keys = Some(key_plan(&pair, budget.next_pool()));
+        plans[index].keys = Some(key_plan(&pair, budget.next_pool(Instant::now())));
     }
     let gone = before.pools.iter();
     let gone = gone.filter(|pool| !new.contains_key(pool.name.as_str()));

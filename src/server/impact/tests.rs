@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::admin::{ChecksPlan, HostPlan, KeyPlan, PoolPlan};
@@ -158,13 +159,13 @@ fn checks_and_cookies_that_lose_their_meaning_are_told() {
 
 #[test]
 fn time_is_shared_by_the_pools_that_are_left() {
-    let mut budget = keys::KeyBudget::for_pools(4);
-    let started = std::time::Instant::now();
-    let first = budget.next_pool() - started;
-    assert!((0.5..0.7).contains(&first.as_secs_f64()), "{first:?}");
-    for _ in 0..2 {
-        budget.next_pool();
-    }
-    let last = budget.next_pool() - started;
-    assert!((1.9..2.1).contains(&last.as_secs_f64()), "{last:?}");
+    let start = Instant::now();
+    let after = |millis| start + Duration::from_millis(millis);
+    let mut budget = keys::KeyBudget::for_pools(4, start);
+    assert_eq!(budget.next_pool(start), after(500));
+    // What the first pool has not used is for the others.
+    assert_eq!(budget.next_pool(after(200)), after(800));
+    assert_eq!(budget.next_pool(after(1_000)), after(1_500));
+    assert_eq!(budget.next_pool(after(1_500)), after(2_000));
+    assert_eq!(budget.next_pool(after(2_500)), after(2_500));
 }
