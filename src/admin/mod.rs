@@ -11,9 +11,11 @@ mod process_handle;
 mod response;
 
 pub use api::{
-    API_DRAIN, API_EXPLAIN, API_LOG_LEVEL, API_PREVIEW, API_RELOAD, API_UNDRAIN, Api, ConfigInfo,
-    ErrorBody, EventList, HostRemoval, LogLevel, NewHost, NewWeight, PoolHistories, ProcessCommand,
+    API_DRAIN, API_EXPLAIN, API_LOG_LEVEL, API_PLAN, API_PREVIEW, API_RELOAD, API_UNDRAIN, Api,
+    ChecksPlan, ConfigInfo, ConnectionPlan, ErrorBody, EventList, HostPlan, HostRemoval, KeyPlan,
+    LogLevel, NewHost, NewWeight, Plan, PlannedHost, PoolHistories, PoolPlan, ProcessCommand,
     ProcessStatus, ProcessVersion, RefusedCertificate, ReloadPreview, ReloadResult,
+    RemovedListener,
 };
 pub use api_server::{ApiServer, Caller};
 pub use process_handle::{

@@ -37,6 +37,7 @@ mod bounded;
 mod consistent_hash;
 mod core;
 mod ip_hash;
+mod key_movement;
 mod least_load;
 mod p2c;
 mod random;
@@ -53,6 +54,7 @@ pub use core::{
     BalancerError, Candidate, CandidateReason, Clock, Cursor, Explanation, Host, HostId, Lease,
     MAX_WEIGHT, Options, Selection, StatsSnapshot,
 };
+pub use key_movement::{KeyMapping, KeyMovement};
 pub use registry::{ALGORITHMS, AlgorithmInfo, OptionInfo, build, build_with};
 
 /// Chooses a host for each request and counts the requests on it.

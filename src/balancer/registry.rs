@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::core::{Algorithm, BalancerError, GenericBalancer, Host, Options};
+use super::core::{Algorithm, BalancerError, Fallback, GenericBalancer, Host, Options};
 use super::{Balancer, bounded, consistent_hash, ip_hash, least_load, p2c, random, round_robin};
 
 /// Every algorithm, in the order in which people see them.
@@ -65,6 +65,12 @@ impl AlgorithmInfo {
     pub fn check(&self, options: &Options) -> Result<(), BalancerError> {
         options.configured_slow_start()?;
         self.algorithm(options).map(drop)
+    }
+
+    /// Whether it maps each key, or each client address, to a host, so that requests that share one meet the same host.
+    pub fn is_hashing(&self) -> bool {
+        let mut options = self.options.iter();
+        options.any(|option| option.name == Fallback::OPTION.name)
     }
 
     pub(super) fn algorithm(&self, options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {

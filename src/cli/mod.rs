@@ -9,6 +9,7 @@ mod generate;
 mod host;
 mod log_level;
 mod maintenance;
+mod plan;
 mod reload;
 mod routes;
 mod status;
@@ -40,6 +41,7 @@ Examples:
   ballast check -c ballast.yaml        list every error of the file, and preview a reload
   ballast run -c ballast.yaml          serve; SIGQUIT hands over to a new process, SIGTERM drains,
                                        SIGINT stops at once
+  ballast plan -c ballast.yaml         what a reload would do to hosts, keys and connections
   ballast reload -c ballast.yaml       reload the changed file in the running process
   ballast status -c ballast.yaml       pools and hosts, each with its state and the reason; --watch repeats it
                                        until interrupted
@@ -76,6 +78,13 @@ enum CliCommand {
     /// process
     #[command(after_help = "Example:\n  ballast reload -c ballast.yaml")]
     Reload(ProcessArg),
+    /// Show what a reload would do, and do nothing: the changes, the hosts that come and go and what they lose, the share of
+    /// hash keys that get another server, and the connections that end. Exit code 1 if the reload would fail or no process
+    /// runs, 2 if the file is invalid
+    #[command(
+        after_help = "Examples:\n  ballast plan -c ballast.yaml\n  ballast plan -c new.yaml --against old.yaml"
+    )]
+    Plan(plan::PlanArg),
     /// Show the pools and hosts of the running process, with the state of each host and its reason
     #[command(after_help = "Example:\n  ballast status --watch -c ballast.yaml")]
     Status(status::StatusArg),
@@ -170,6 +179,7 @@ pub fn main() -> ExitCode {
         } => run(&config.config, upgrade.then_some(upgrade_wait)),
         CliCommand::Check(arg) => check::check(&arg),
         CliCommand::Reload(process) => reload::reload(&process),
+        CliCommand::Plan(plan) => plan::plan(&plan),
         CliCommand::Status(status) => status::status(&status),
         CliCommand::Drain(host) => drain::drain(&host),
         CliCommand::Undrain(host) => drain::undrain(&host),

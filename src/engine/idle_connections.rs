@@ -164,6 +164,16 @@ pub(super) fn put(peer: &HttpPeer, host: HostConnection, capacity: usize) {
     });
 }
 
+/// The idle connections to `peer` that all clients share, in all threads. Takes the lock of each thread for a moment.
+pub(super) fn count(peer: &HttpPeer) -> usize {
+    let key = PoolKey::new(None, peer.reuse_hash());
+    let threads = lock(&ALL_THREADS).clone();
+    let counts = threads
+        .iter()
+        .map(|thread| lock(thread).0.get(&key).map_or(0, Vec::len));
+    counts.sum()
+}
+
 /// Closes the idle connections of this thread that belong to `owner`.
 pub(super) fn close_owned(owner: NonZeroU64) {
     // Fails only while the thread ends, which closes all of them.
@@ -215,6 +225,8 @@ mod tests {
             hosts.push((peer, accepted));
         }
         assert_eq!(IDLE_COUNT.load(Ordering::Relaxed), 2);
+        let counted: usize = hosts.iter().map(|(peer, _)| count(peer)).sum();
+        assert_eq!(counted, 2);
         // Another thread finds the most recent one. One of the other two was evicted.
         let last = hosts.remove(2);
         let found = std::thread::spawn(move || {

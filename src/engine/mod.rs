@@ -35,6 +35,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
+use pingora::upstreams::peer::HttpPeer;
 use tokio::time::sleep;
 
 use crate::client_certificate::ClientVerification;
@@ -160,6 +161,11 @@ impl Engine {
     /// served them.
     pub fn close_connections_of(connection: &ProxiedConnection) {
         idle_connections::close_owned(connection.id());
+    }
+
+    /// The number of idle connections to `peer`, without those that belong to one client each.
+    pub fn idle_connections_to(peer: &HttpPeer) -> usize {
+        idle_connections::count(peer)
     }
 
     fn takes_cleartext_http2(&self, peer: &ClientInfo) -> bool {

@@ -238,8 +238,7 @@ impl<'c> Exchange<'c> {
         ctx: &mut RequestContext,
         tunnel: (HostConnection, Buffer),
     ) -> ExchangeOutcome {
-        // A tunnel may last for hours and must not count in the retry budget.
-        ctx.retry_handle = None;
+        ctx.begin_tunnel();
         let tunnel = Tunnel::new(self.client, tunnel, *ctx.timeouts());
         let ended = Box::pin(tunnel.run()).await;
         if let Err(error) = &ended.result {

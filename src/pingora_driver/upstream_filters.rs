@@ -128,8 +128,7 @@ pub(super) fn filter_response(
     ctx.compressor = ctx.compress_response(request, facts, response)?;
     if upgraded {
         deadlines::begin_tunnel(session, ctx);
-        // A tunnel may last for hours and should not count as open in the retry budget.
-        ctx.retry_handle = None;
+        ctx.begin_tunnel();
     }
     if ctx.in_flight.is_draining() {
         session.set_keepalive(None);

@@ -197,6 +197,12 @@ impl RequestContext {
         }
     }
 
+    /// Counts the request as a tunnel. It may last for hours, so it no longer counts in the retry budget.
+    pub(crate) fn begin_tunnel(&mut self) {
+        self.retry_handle = None;
+        self.in_flight.begin_tunnel();
+    }
+
     /// Whether the retry policy permits one more attempt, by number and by time.
     pub(crate) fn has_another_attempt(&self) -> bool {
         let retries = self.limits().retries.as_ref();

@@ -29,6 +29,15 @@ impl ConfigDiff {
         changes
     }
 
+    /// How a reload takes the changes in: `in-place` or by `handover`; `None`: there are none.
+    pub(super) fn way(&self) -> Option<&'static str> {
+        match (self.in_new_process.is_empty(), self.in_place.is_empty()) {
+            (false, _) => Some("handover"),
+            (true, false) => Some("in-place"),
+            (true, true) => None,
+        }
+    }
+
     /// All lines, those for another process first.
     pub(super) fn into_lines(mut self) -> Vec<String> {
         self.in_new_process.append(&mut self.in_place);

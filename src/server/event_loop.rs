@@ -24,15 +24,17 @@ use crate::access_log::OpenLogs;
 use crate::admin::{ChangeError, LoadedConfig, ProcessCommand};
 use crate::event_log::{EventKind, EventLog};
 use crate::metrics::{MetricsCounters, ReloadOutcome};
-use crate::proxy::TrafficState;
+use crate::proxy::{ActiveConfig, TrafficState};
 
 use self::handover::{RunningHandover, handover_outcome};
-use self::preview::preview;
+use self::preview::{plan, preview};
 use self::reload::reload;
 use self::signals::Signals;
 use super::change_lock::{ChangeLocks, ChangePermit};
 use super::control_socket::ControlSocket;
+use super::edge::Connections;
 use super::handover::HandoverCoordinator;
+use super::impact::LiveState;
 use super::lifecycle::{Lifecycle, Phase};
 use super::process_identity::ProcessIdentity;
 use super::reload_preview::ReloadPreviewer;
@@ -51,7 +53,9 @@ pub(super) struct EventContext {
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) change_locks: ChangeLocks,
     pub(super) counts: Arc<MetricsCounters>,
+    pub(super) active: Arc<ArcSwap<ActiveConfig>>,
     pub(super) traffic: Arc<TrafficState>,
+    pub(super) connections: Arc<Connections>,
     pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
     pub(super) event_log: Arc<EventLog>,
     pub(super) reloads: ReloaderHandle,
@@ -147,6 +151,11 @@ impl ShutdownSignalWatch for EventLoop {
                         let obstacle = context.handover.obstacle();
                         tokio::spawn(preview(context.previewer.clone(), obstacle, answer));
                     }
+                    ProcessCommand::Plan(answer) => {
+                        let obstacle = context.handover.obstacle();
+                        let live = context.live_state();
+                        tokio::spawn(plan(context.previewer.clone(), live, obstacle, answer));
+                    }
                 },
                 Some(request) = requested.recv() => match running {
                     Some(_) => drop(request.answer.send(Err(handover_under_way()))),
@@ -189,6 +198,15 @@ impl ShutdownSignalWatch for EventLoop {
 impl EventContext {
     fn log_event(&self, kind: EventKind, text: &str) {
         self.event_log.log_event(kind, None, None, text.to_owned());
+    }
+
+    /// What the process knows now.
+    fn live_state(&self) -> LiveState {
+        LiveState {
+            pools: self.active.load().pools.clone(),
+            connections: Arc::clone(&self.connections),
+            traffic: Arc::clone(&self.traffic),
+        }
     }
 
     /// A permit for an in-place reload; `None` during a handover.

@@ -16,6 +16,7 @@ mod event_loop;
 mod handover;
 mod health_service;
 mod history_service;
+mod impact;
 mod keepalive_pool_size;
 mod lifecycle;
 mod listening_service;
@@ -39,5 +40,6 @@ mod tls;
 
 pub use config_check::check;
 pub use handover::TakeoverRequest;
+pub use impact::compare;
 pub use prepared_server::PreparedServer;
 pub use start_error::StartError;

@@ -99,7 +99,8 @@ impl PreparedServer {
 
         let mut server = Server::new_with_opt_and_conf(None, server_conf(initial.idle));
         let mut edge = edge(&initial, &server);
-        let (api, commands) = api(&shared, edge.connections());
+        let connections = edge.connections();
+        let (api, commands) = api(&shared, Arc::clone(&connections));
         let control = ControlService::new(
             control_listeners,
             ApiServer::new(Arc::clone(&api), Caller::Owner),
@@ -138,6 +139,7 @@ impl PreparedServer {
             file.map(Path::to_owned),
             initial.file_config.clone(),
             Arc::clone(&shared.overrides),
+            Arc::clone(shared.discovery.table()),
         );
         let health = health_service(initial, file, previewer.clone(), tls);
         let health = server.add_service(background_service("health", health));
@@ -148,7 +150,9 @@ impl PreparedServer {
             lifecycle: shared.lifecycle,
             change_locks: shared.change_locks,
             counts: Arc::clone(&shared.observers.counts),
+            active: shared.active,
             traffic: shared.traffic,
+            connections,
             loaded_config: shared.loaded_config,
             event_log: shared.event_log,
             reloads: shared.reloads,

@@ -1,7 +1,7 @@
 //! The preview of a reload. It runs beside the reloader, so that it does not delay a reload.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::listening_service::BoundSocket;
 use super::reloader::{ReloadError, read_file};
 use super::runtime_overrides::RuntimeOverrides;
 use crate::config::Config;
+use crate::discovery::{SourceTable, with_members};
 
 /// The result of a preview.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub(super) struct ReloadForecast {
     pub(super) changes: ConfigDiff,
     /// One line for each new address that cannot be bound.
     pub(super) unavailable: Vec<String>,
+    /// The configuration in effect now: that of the file, with what sources have told and the changes of operators.
+    pub(super) before: Config,
+    /// The one that would be.
+    pub(super) after: Config,
 }
 
 /// Makes forecasts. Clones share the loaded configuration.
@@ -29,6 +34,8 @@ pub(super) struct ReloadPreviewer {
     /// The file's content at the last reload.
     file_config: Arc<ArcSwap<Config>>,
     overrides: Arc<ArcSwap<RuntimeOverrides>>,
+    /// What sources of hosts have told. Those that are new in the file are not asked for a forecast.
+    sources: Arc<SourceTable>,
     /// Held while addresses are bound for a try: two concurrent forecasts would collide.
     bind_lock: Arc<Mutex<()>>,
 }
@@ -38,13 +45,20 @@ impl ReloadPreviewer {
         file: Option<PathBuf>,
         file_config: Config,
         overrides: Arc<ArcSwap<RuntimeOverrides>>,
+        sources: Arc<SourceTable>,
     ) -> Self {
         ReloadPreviewer {
             file,
             file_config: Arc::new(ArcSwap::from_pointee(file_config)),
             overrides,
+            sources,
             bind_lock: Arc::default(),
         }
+    }
+
+    /// The file that a reload reads; `None`: there is none.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// Records the file's content after a reload.
@@ -58,7 +72,9 @@ impl ReloadPreviewer {
         let before = self.file_config.load();
         let mut changes = ConfigDiff::between(&before, &file_config);
         let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
-        let (_, dropped) = overrides.apply_to(&file_config);
+        let found = |config: &Config| with_members(config, &self.sources, None, |_, _| false).0;
+        let (in_effect, _) = overrides.clone().apply_to(&found(&before));
+        let (after, dropped) = overrides.apply_to(&found(&file_config));
         changes.in_place.extend(dropped);
         // A successor inherits the listeners that stay.
         let bound = addresses(&before);
@@ -76,6 +92,8 @@ impl ReloadPreviewer {
         Ok(ReloadForecast {
             unavailable: unavailable.collect(),
             changes,
+            before: in_effect,
+            after,
         })
     }
 }

@@ -686,6 +686,24 @@ fn responses_match_the_openapi_description() {
     }
 }
 
+/// A plan without a change would show little of its form.
+#[test]
+fn a_plan_matches_its_description() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let ballast = Setup::of(&[&a]).algorithm("ip_hash").start();
+    let changed = Setup::of(&[&b]).algorithm("bounded").health(CHECK);
+    let listeners = format!("listeners: [\"{}\"]", free());
+    ballast.configure(&changed.top(&listeners).yaml());
+    let description: Value =
+        serde_yaml::from_str(include_str!("../../conf/openapi.yaml")).expect("YAML");
+    let plan = read(&ballast, "/api/v1/plan");
+    let pool = &plan["pools"][0];
+    assert!(pool["keys"].is_object(), "{plan}");
+    assert_eq!(pool["hosts"].as_array().map(Vec::len), Some(2), "{plan}");
+    let schema = resolve(&description, "/components/schemas/Plan");
+    assert_matches_schema(&description, schema, &plan, "a plan");
+}
+
 fn resolve<'a>(description: &'a Value, name: &str) -> &'a Value {
     let found = description.pointer(name.trim_start_matches('#'));
     found.unwrap_or_else(|| panic!("{name} is not there"))
@@ -699,6 +717,13 @@ fn assert_matches_schema(description: &Value, schema: &Value, value: &Value, at:
     }
     for part in schema["allOf"].as_array().into_iter().flatten() {
         assert_matches_schema(description, part, value, at);
+    }
+    // Either a value or null.
+    if let Some(alternatives) = schema["oneOf"].as_array() {
+        let is_null = |schema: &&Value| (schema["type"] == "null") == value.is_null();
+        let found = alternatives.iter().find(is_null);
+        let found = found.unwrap_or_else(|| panic!("{at}: {value} is no alternative"));
+        return assert_matches_schema(description, found, value, at);
     }
     if let Some(known) = schema["enum"].as_array() {
         assert!(known.contains(value), "{at}: {value} is none of {known:?}");

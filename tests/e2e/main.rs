@@ -53,6 +53,7 @@ mod mirror;
 mod ocsp;
 mod openssl;
 mod path_normalization;
+mod plan;
 mod proxy_protocol;
 mod proxy_protocol_to_hosts;
 mod proxying;

@@ -15,6 +15,7 @@ mod hosts;
 mod log_level;
 mod maintenance;
 mod metrics;
+mod plan;
 mod pools;
 mod process;
 mod reload;
@@ -40,6 +41,10 @@ pub use explain::API_EXPLAIN;
 pub use history::PoolHistories;
 pub use hosts::{HostRemoval, NewHost, NewWeight};
 pub use log_level::{API_LOG_LEVEL, LogLevel};
+pub use plan::{
+    API_PLAN, ChecksPlan, ConnectionPlan, HostPlan, KeyPlan, Plan, PlannedHost, PoolPlan,
+    RemovedListener,
+};
 pub use process::{ConfigInfo, ProcessStatus, ProcessVersion, RefusedCertificate};
 pub use reload::{API_PREVIEW, API_RELOAD, ProcessCommand, ReloadPreview, ReloadResult};
 
@@ -54,7 +59,7 @@ pub struct Api {
     started: Timestamp,
     started_at: Instant,
     streams: EventStreams,
-    /// Permits for previews over TCP, which need no token.
+    /// Permits for previews and plans over TCP, which need no token.
     previews: Semaphore,
 }
 

@@ -2,9 +2,9 @@
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{SemaphorePermit, oneshot};
 
-use super::{Api, ApiRequest};
+use super::{Api, ApiRequest, Plan};
 use crate::admin::api_server::{Caller, busy};
 use crate::admin::process_handle::ChangeError;
 use crate::admin::response::ApiResponse;
@@ -22,6 +22,8 @@ pub enum ProcessCommand {
     Reload(oneshot::Sender<Result<ReloadResult, ChangeError>>),
     /// Report what a reload would do, without applying anything.
     Preview(oneshot::Sender<Result<ReloadPreview, ChangeError>>),
+    /// Report in detail what a reload would do, without applying anything.
+    Plan(oneshot::Sender<Result<Plan, ChangeError>>),
 }
 
 /// What a reload would do.
@@ -48,22 +50,31 @@ pub(super) async fn reload(api: &Api) -> Result<ApiResponse, ApiResponse> {
     run_command(api, ProcessCommand::Reload).await
 }
 
-/// Concurrent previews over TCP. They need no token, and each reads the configuration and every file that it names.
+/// Concurrent previews and plans over TCP. They need no token, and each reads the configuration and every file that it
+/// names.
 pub(super) const MAX_PREVIEWS: usize = 2;
 
 pub(super) async fn preview(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
-    let _permit = match request.caller {
-        Caller::Owner => None,
-        Caller::Public => match api.previews.try_acquire() {
-            Ok(permit) => Some(permit),
-            Err(_) => return Err(busy("too many concurrent previews")),
-        },
-    };
+    let _permit = preview_permit(api, request)?;
     run_command(api, ProcessCommand::Preview).await
 }
 
+/// A permit for a preview; `None`: the owner of the process needs none.
+pub(super) fn preview_permit<'a>(
+    api: &'a Api,
+    request: &ApiRequest,
+) -> Result<Option<SemaphorePermit<'a>>, ApiResponse> {
+    match request.caller {
+        Caller::Owner => Ok(None),
+        Caller::Public => match api.previews.try_acquire() {
+            Ok(permit) => Ok(Some(permit)),
+            Err(_) => Err(busy("too many concurrent previews")),
+        },
+    }
+}
+
 /// Sends a command to the process and responds with its outcome.
-async fn run_command<T: Serialize>(
+pub(super) async fn run_command<T: Serialize>(
     api: &Api,
     command: impl FnOnce(oneshot::Sender<Result<T, ChangeError>>) -> ProcessCommand,
 ) -> Result<ApiResponse, ApiResponse> {

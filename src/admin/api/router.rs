@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     Api, ApiRequest, certificates, cluster, description, drain, event_stream, events, explain,
-    history, hosts, log_level, maintenance, metrics, pools, process, reload,
+    history, hosts, log_level, maintenance, metrics, plan, pools, process, reload,
 };
 use crate::admin::dashboard;
 use crate::admin::response::ApiResponse;
@@ -152,6 +152,11 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
         super::API_PREVIEW,
         Read,
         Async(|api, request| Box::pin(reload::preview(api, request))),
+    ),
+    get(
+        super::API_PLAN,
+        Read,
+        Async(|api, request| Box::pin(plan::plan(api, request))),
     ),
     post(
         super::API_RELOAD,

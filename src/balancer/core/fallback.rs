@@ -28,11 +28,7 @@ impl Fallback {
         let name = options
             .text(Self::OPTION.name)
             .unwrap_or(Self::OPTION.default);
-        let needs_no_key = |info: &AlgorithmInfo| {
-            info.options
-                .iter()
-                .all(|option| option.name != Self::OPTION.name)
-        };
+        let needs_no_key = |info: &AlgorithmInfo| !info.is_hashing();
         match AlgorithmInfo::find(name) {
             Ok(info) if needs_no_key(info) => {
                 Ok(Fallback(info.algorithm(&options.for_fallback())?))

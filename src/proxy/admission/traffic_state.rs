@@ -18,6 +18,8 @@ pub struct TrafficState {
     /// Bytes by which the receive windows of HTTP/2 may still grow, over all connections.
     upload_budget: AtomicU64,
     draining: AtomicBool,
+    /// Requests that have become tunnels.
+    tunnels: AtomicU64,
     /// Requests that ended in a panic.
     panics: AtomicU64,
 }
@@ -37,6 +39,7 @@ impl TrafficState {
             admission_limit: requests,
             upload_budget: AtomicU64::new(UPLOAD_WINDOW_BUDGET),
             draining: AtomicBool::new(false),
+            tunnels: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         }
     }
@@ -66,6 +69,11 @@ impl TrafficState {
         self.present.load(Ordering::SeqCst)
     }
 
+    /// Those of the requests in flight that have become tunnels, such as WebSockets.
+    pub fn tunnels(&self) -> u64 {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+
     /// Requests that ended in a panic since the process started.
     pub fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
@@ -88,6 +96,7 @@ impl TrafficState {
             traffic: Arc::clone(self),
             admitted: false,
             route: None,
+            is_tunnel: false,
         }
     }
 }
@@ -99,6 +108,7 @@ pub(crate) struct InFlightGuard {
     admitted: bool,
     /// The count of its route, if the request holds one of the route's slots.
     route: Option<Arc<AtomicU64>>,
+    is_tunnel: bool,
 }
 
 /// The requests of one route that may be in flight at the same time.
@@ -153,6 +163,13 @@ impl InFlightGuard {
         }
     }
 
+    /// Counts the request as a tunnel, too, until it ends.
+    pub(crate) fn begin_tunnel(&mut self) {
+        if !std::mem::replace(&mut self.is_tunnel, true) {
+            self.traffic.tunnels.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Counts a panic and returns the new total.
     pub(crate) fn note_panic(&self) -> u64 {
         self.traffic.panics.fetch_add(1, Ordering::Relaxed) + 1
@@ -175,6 +192,9 @@ fn take_slot(taken: &AtomicU64, limit: u64) -> bool {
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.release_slot();
+        if self.is_tunnel {
+            self.traffic.tunnels.fetch_sub(1, Ordering::Relaxed);
+        }
         self.traffic.present.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -198,6 +218,17 @@ mod tests {
         assert_eq!(traffic.present(), 1);
         drop(second);
         assert_eq!(traffic.present(), 0);
+    }
+
+    #[test]
+    fn a_tunnel_is_counted_once_and_until_it_ends() {
+        let traffic = Arc::new(TrafficState::default());
+        let (mut tunnel, _other) = (traffic.enter(), traffic.enter());
+        tunnel.begin_tunnel();
+        tunnel.begin_tunnel();
+        assert_eq!((traffic.present(), traffic.tunnels()), (2, 1));
+        drop(tunnel);
+        assert_eq!((traffic.present(), traffic.tunnels()), (1, 0));
     }
 
     #[test]

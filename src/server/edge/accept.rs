@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use log::debug;
@@ -63,6 +64,8 @@ pub(super) struct ListenerContext {
     pub(super) app: Arc<PanicGuard<HttpProxy<Proxy>>>,
     pub(super) active: Arc<ArcSwap<ActiveConfig>>,
     pub(super) connections: Arc<Connections>,
+    /// Open connections of this listener.
+    pub(super) open: Arc<AtomicU64>,
     /// Counts the connections accepted by this listener.
     pub(super) accepted: IntCounter,
     pub(super) counts: Arc<MetricsCounters>,
@@ -149,7 +152,7 @@ impl ListenerContext {
     /// Spawns an admitted connection on the worker with the fewest connections.
     fn dispatch(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
         self.accepted.inc();
-        let mut guard = self.connections.track();
+        let mut guard = self.connections.track(&self.open);
         let (context, shutdown) = (Arc::clone(self), shutdown.clone());
         match self.active.load().proxy_protocol(self.address) {
             None => {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 #[derive(Debug)]
 pub(in crate::server) struct Connections {
     open: AtomicU64,
+    /// Open connections of each listener.
+    by_listener: Mutex<HashMap<SocketAddr, Arc<AtomicU64>>>,
     /// Open connections of each worker.
     by_worker: Vec<Arc<AtomicUsize>>,
     /// The largest number of connections that the descriptors allow.
@@ -42,6 +44,7 @@ impl Connections {
         let by_worker = (0..workers.max(1)).map(|_| Arc::default());
         Connections {
             open: AtomicU64::new(0),
+            by_listener: Mutex::default(),
             by_worker: by_worker.collect(),
             connection_capacity,
             handshakes: AtomicU64::new(0),
@@ -54,6 +57,19 @@ impl Connections {
     /// Number of open connections.
     pub(in crate::server) fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Number of open connections of the listener on `address`.
+    pub(in crate::server) fn of_listener(&self, address: SocketAddr) -> u64 {
+        self.listener(address).load(Ordering::Relaxed)
+    }
+
+    /// The counter of the connections of the listener on `address`.
+    pub(super) fn listener(&self, address: SocketAddr) -> Arc<AtomicU64> {
+        // A critical section adds one entry, so a poisoned lock is usable.
+        let counters = self.by_listener.lock();
+        let mut counters = counters.unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(counters.entry(address).or_default())
     }
 
     /// The counters of the workers' connections.
@@ -107,11 +123,13 @@ impl Connections {
         let _ = tokio::time::timeout(WARNING_INTERVAL, self.ended.notified()).await;
     }
 
-    /// Counts a connection until the returned value is dropped.
-    pub(super) fn track(self: &Arc<Self>) -> ConnectionGuard {
+    /// Counts a connection, which `listener` counts as well, until the returned value is dropped.
+    pub(super) fn track(self: &Arc<Self>, listener: &Arc<AtomicU64>) -> ConnectionGuard {
         self.open.fetch_add(1, Ordering::Relaxed);
+        listener.fetch_add(1, Ordering::Relaxed);
         ConnectionGuard {
             connections: Arc::clone(self),
+            listener: Arc::clone(listener),
             client: None,
         }
     }
@@ -139,6 +157,7 @@ impl Connections {
 #[derive(Debug)]
 pub(super) struct ConnectionGuard {
     connections: Arc<Connections>,
+    listener: Arc<AtomicU64>,
     client: Option<IpAddr>,
 }
 
@@ -162,6 +181,7 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        self.listener.fetch_sub(1, Ordering::Relaxed);
         if let Some(client) = self.client
             && let Entry::Occupied(mut count) = self.connections.clients().entry(client)
         {
@@ -230,9 +250,11 @@ mod tests {
     #[test]
     fn each_client_has_its_share_and_gets_it_back() {
         let connections = Arc::new(Connections::with_capacity(352, 1));
+        let address = ([192, 0, 2, 9], 80).into();
+        let listener = connections.listener(address);
         let enter = |client: &str, limit| {
             let client = client.parse().expect("an address");
-            let mut guard = connections.track();
+            let mut guard = connections.track(&listener);
             guard.count_for_client(client, limit).then_some(guard)
         };
         let first = enter("192.0.2.1", Some(2)).expect("room");
@@ -249,6 +271,9 @@ mod tests {
         assert!(enter("2001:db8::2", Some(1)).is_none());
         assert!(enter("2001:db8:0:1::1", Some(1)).is_some());
         assert_eq!(connections.clients().len(), 2, "who has gone is forgotten");
-        assert_eq!(connections.open.load(Ordering::Relaxed), 2);
+        assert_eq!(
+            (connections.open(), connections.of_listener(address)),
+            (2, 2)
+        );
     }
 }

@@ -137,6 +137,7 @@ impl Edge {
                         app: Arc::clone(&self.app),
                         active: Arc::clone(&self.active),
                         connections: Arc::clone(&self.connections),
+                        open: self.connections.listener(address),
                         accepted: self.counts.listener(address),
                         counts: Arc::clone(&self.counts),
                     }),
