@@ -11,7 +11,8 @@ use super::hints::quote;
 use super::schema::{
     Kind, List, Reader, Scalar, boolean, converted, list, map_of, or_zero, scalar, section, whole,
 };
-use crate::balancer::{HostId, MAX_WEIGHT};
+use super::unix_address::{name_of, unix_address};
+use crate::balancer::{self, HostId, MAX_WEIGHT};
 
 /// Characters of the longest name that DNS knows.
 const MAX_NAME: usize = 253;
@@ -21,7 +22,7 @@ const MAX_LABEL: usize = 64;
 section! {
     /// A server that requests are sent to.
     pub(super) struct HostKeys: Eq {
-        /// host:port. Names are resolved once, when the file is read.
+        /// host:port, or `unix:/path` for a Unix socket. Names are resolved once, when the file is read.
         address: HostAddress { host_address(), required "127.0.0.1:8081" },
         /// What `ballast status` and the dashboard call it; without it its host:port.
         name: Option<String> { label(), optional "app-2" },
@@ -37,14 +38,15 @@ section! {
 /// A server that requests are sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// The `host:port` of the file, as written.
+    /// The `host:port` or `unix:/path` of the file, as written.
     pub id: HostId,
-    /// The name or address before the port: names in lower case, IPv6 addresses without brackets.
+    /// The name or address before the port: names in lower case, IPv6 addresses without brackets. Of a Unix socket the whole
+    /// `unix:/path`.
     pub name: String,
     /// What people call it; `None`: its `id`.
     pub label: Option<String>,
     /// The address of `id` when the file was loaded; the first one if there are several.
-    pub address: SocketAddr,
+    pub address: balancer::HostAddress,
     /// 0 to 10,000; 0: the host is drained.
     pub weight: u32,
     /// The weight in the file, where an operator may have set another; `None` for a host that an operator has added.
@@ -74,8 +76,16 @@ impl Host {
     ///
     /// # Errors
     /// `text` is not a `host:port`.
-    pub fn at(text: &str, address: SocketAddr) -> Result<Host, String> {
+    pub fn at(text: &str, address: balancer::HostAddress) -> Result<Host, String> {
         Ok(Host::new(text, parse_host_port(text)?.into_name(), address))
+    }
+
+    /// What a request of its own to this host names as its authority: `id`, or `localhost` for a Unix socket.
+    pub fn authority(&self) -> &str {
+        match self.address {
+            balancer::HostAddress::Inet(_) => self.id.as_str(),
+            balancer::HostAddress::Unix(_) => "localhost",
+        }
     }
 
     /// Whether both are the same server, however it is spelled.
@@ -83,7 +93,7 @@ impl Host {
         (&self.name, self.address.port()) == (&other.name, other.address.port())
     }
 
-    fn new(text: &str, name: String, address: SocketAddr) -> Host {
+    fn new(text: &str, name: String, address: balancer::HostAddress) -> Host {
         Host {
             id: HostId::from(text),
             name,
@@ -151,7 +161,7 @@ fn host_keys(host: &Host) -> HostKeys {
         address: HostAddress {
             text: host.id.as_str().to_owned(),
             name: host.name.clone(),
-            address: host.address,
+            address: host.address.clone(),
         },
         name: host.label.clone(),
         weight: host.weight,
@@ -197,12 +207,12 @@ pub(super) struct HostAddress {
     text: String,
     /// The name or address before the port.
     name: String,
-    address: SocketAddr,
+    address: balancer::HostAddress,
 }
 
 fn host_address() -> Scalar<HostAddress> {
     let dump = |address: &HostAddress| json!(address.text);
-    scalar("host:port", |_| Err(String::new()), dump).reading(|text, reader| {
+    scalar("host:port or unix:/path", |_| Err(String::new()), dump).reading(|text, reader| {
         let host_port = parse_host_port(text)?;
         Ok(HostAddress {
             text: text.to_owned(),
@@ -237,19 +247,19 @@ fn label() -> Scalar<String> {
 /// A `host:port` taken apart; two spellings of the same are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum HostPort {
-    Address(SocketAddr),
+    Address(balancer::HostAddress),
     /// Lower case, with the port.
     Name(String, u16),
 }
 
 impl HostPort {
-    fn address(&self, names: &Names) -> Result<SocketAddr, String> {
+    fn address(&self, names: &Names) -> Result<balancer::HostAddress, String> {
         let (name, port) = match self {
-            HostPort::Address(address) => return Ok(*address),
+            HostPort::Address(address) => return Ok(address.clone()),
             HostPort::Name(name, port) => (name, *port),
         };
         match names.get(name) {
-            Some(Ok(ip)) => Ok(SocketAddr::new(*ip, port)),
+            Some(Ok(ip)) => Ok((*ip, port).into()),
             Some(Err(reason)) => Err(format!("cannot resolve {}: {reason}", quote(name))),
             None => Err(format!("cannot resolve {}", quote(name))),
         }
@@ -257,7 +267,7 @@ impl HostPort {
 
     fn into_name(self) -> String {
         match self {
-            HostPort::Address(address) => address.ip().to_string(),
+            HostPort::Address(address) => name_of(&address),
             HostPort::Name(name, _) => name,
         }
     }
@@ -266,10 +276,13 @@ impl HostPort {
 fn parse_host_port(text: &str) -> Result<HostPort, String> {
     let shown = quote(text);
     let port_zero = || Err(format!("{shown} has port 0, where no host can listen"));
+    if let Some(address) = unix_address(text) {
+        return address.map(HostPort::Address);
+    }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return match address.port() {
             0 => port_zero(),
-            _ => Ok(HostPort::Address(address)),
+            _ => Ok(HostPort::Address(address.into())),
         };
     }
     if let Some((scheme, rest)) = text.split_once("://") {

@@ -59,6 +59,7 @@ mod template;
 mod timeouts;
 mod tls_policy;
 mod tracing;
+mod unix_address;
 mod upgrades;
 mod url;
 mod warnings;

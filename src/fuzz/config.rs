@@ -207,7 +207,7 @@ fn assert_sound(config: &Config) {
     for pool in &config.pools {
         assert!(pool.hosts.iter().any(|host| host.weight > 0));
         for (index, host) in pool.hosts.iter().enumerate() {
-            assert!(host.weight <= MAX_WEIGHT && host.address.port() > 0);
+            assert!(host.weight <= MAX_WEIGHT && host.address.port() != Some(0));
             assert!(!pool.hosts[..index].iter().any(|other| other.id == host.id));
         }
         if let Some(check) = &pool.health_check {
