@@ -1,6 +1,7 @@
 //! Sockets to hosts: TCP, or a Unix socket.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::pin::Pin;
@@ -70,13 +71,25 @@ impl HostSocket {
 /// Opens a non-blocking connection to the Unix socket at `path`. Waits while its backlog is full, as the kernel does for
 /// TCP, so the caller has to limit the time.
 pub(crate) async fn connect_unix(path: &Path) -> io::Result<StdUnixStream> {
-    let address = SocketAddrUnix::new(path)?;
+    let socket = unix_socket()?;
+    connect_unix_socket(&socket, path).await?;
+    Ok(socket.into())
+}
+
+/// A non-blocking Unix socket that is not connected.
+pub(crate) fn unix_socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    Ok(socket?)
+}
+
+/// Connects what [`unix_socket`] has returned, as [`connect_unix`] does.
+pub(crate) async fn connect_unix_socket(socket: &OwnedFd, path: &Path) -> io::Result<()> {
+    let address = SocketAddrUnix::new(path)?;
     let mut wait = FIRST_WAIT;
     loop {
-        match rustix::net::connect(&socket, &address) {
-            Ok(()) => return Ok(socket.into()),
+        match rustix::net::connect(socket, &address) {
+            Ok(()) => return Ok(()),
             // The kernel does not tell when there is room.
             Err(Errno::AGAIN) => {
                 sleep(wait).await;

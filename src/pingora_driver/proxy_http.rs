@@ -96,9 +96,10 @@ impl ProxyHttp for Proxy {
             let request = session.req_header().clone();
             let verification = verification(session).cloned();
             let proxied = proxied(session).cloned();
+            let local = session.server_addr().cloned();
             let connection = ConnectionInfo {
                 tls: client.tls,
-                local: client.local,
+                local: local.as_ref().and_then(super::local_address),
                 verification: verification.as_ref(),
                 proxied: proxied.as_ref(),
             };

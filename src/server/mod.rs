@@ -17,6 +17,7 @@ mod health_service;
 mod history_service;
 mod keepalive_pool_size;
 mod lifecycle;
+mod listener_files;
 mod listening_service;
 mod metrics_source;
 mod pid_file;

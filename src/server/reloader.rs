@@ -4,7 +4,6 @@
 //! connections. Everything that can fail comes first; then one swap replaces the whole [`ActiveConfig`].
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use crate::admin::{ChangeError, LoadedConfig, PoolChange};
-use crate::config::Config;
+use crate::config::{Config, ListenerAddress};
 use crate::event_log::{EventKind, EventLog};
 use crate::health::Monitor;
 use crate::metrics::{CertificateOutcome, ReloadOutcome};
@@ -138,7 +137,7 @@ pub(super) struct Reloader {
     /// The configuration in effect, for all other readers.
     pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
     /// What may change about TLS, by the address of the listener.
-    pub(super) tls: Vec<(SocketAddr, Arc<TlsState>)>,
+    pub(super) tls: Vec<(ListenerAddress, Arc<TlsState>)>,
     pub(super) certificate_watch: CertificateWatch,
     pub(super) acme: SharedAcme,
     pub(super) event_log: Arc<EventLog>,

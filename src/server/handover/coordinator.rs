@@ -2,7 +2,6 @@
 
 mod attempt;
 
-use std::net::SocketAddr;
 use std::process;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -21,10 +20,12 @@ use super::handover_listener::{HandoverListener, is_trusted};
 use super::message::{Message, VERSION, export};
 use super::successor_process::Program;
 use crate::admin::LoadedConfig;
+use crate::config::ListenerAddress;
 use crate::health::FIRST_ROUND;
 use crate::proxy::ActiveConfig;
 use crate::server::change_lock::ChangeLocks;
 use crate::server::lifecycle::Lifecycle;
+use crate::server::listener_files::ListenerFiles;
 use crate::server::runtime_overrides::RuntimeOverrides;
 use crate::server::socket_file::SocketFile;
 use crate::server::tls::TicketKeys;
@@ -56,6 +57,7 @@ pub(in crate::server) struct HandoverSources {
     pub(in crate::server) overrides: Arc<ArcSwap<RuntimeOverrides>>,
     pub(in crate::server) loaded_config: Arc<ArcSwap<LoadedConfig>>,
     pub(in crate::server) ticket_keys: Arc<TicketKeys>,
+    pub(in crate::server) files: Arc<ListenerFiles>,
 }
 
 /// Hands over the listeners of this process.
@@ -69,6 +71,7 @@ pub(in crate::server) struct HandoverCoordinator {
     overrides: Arc<ArcSwap<RuntimeOverrides>>,
     loaded_config: Arc<ArcSwap<LoadedConfig>>,
     ticket_keys: Arc<TicketKeys>,
+    files: Arc<ListenerFiles>,
     lifecycle: Arc<Lifecycle>,
     change_locks: ChangeLocks,
     /// Set once the process listens.
@@ -80,7 +83,7 @@ pub(in crate::server) struct HandoverCoordinator {
 
 /// The listening sockets by address, in Pingora's table; they stay there while this process accepts.
 struct Sockets {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<ListenerAddress>,
     table: ListenFds,
 }
 
@@ -133,6 +136,7 @@ impl HandoverCoordinator {
             overrides,
             loaded_config,
             ticket_keys,
+            files,
         } = sources;
         let obstacle = match (reloadable, process::id()) {
             (false, _) => {
@@ -152,6 +156,7 @@ impl HandoverCoordinator {
             overrides,
             loaded_config,
             ticket_keys,
+            files,
             lifecycle,
             change_locks,
             sockets: OnceLock::new(),
@@ -172,7 +177,7 @@ impl HandoverCoordinator {
     /// The socket cannot be registered with the runtime.
     pub(in crate::server) fn start(
         self: &Arc<Self>,
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<ListenerAddress>,
         table: ListenFds,
         handover_listener: HandoverListener,
     ) -> std::io::Result<()> {
