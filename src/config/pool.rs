@@ -187,7 +187,7 @@ impl Pool {
 pub enum HostHeader {
     /// What the client sent.
     Preserve,
-    /// The host's own `host:port`, as in the file.
+    /// The host's own `host:port`, as in the file; `localhost` for a Unix socket.
     Upstream,
 }
 

@@ -22,6 +22,7 @@ use super::server::Server;
 use super::timeouts::Timeouts;
 use super::tracing::Tracing;
 use super::trusted_proxy::{TrustedProxy, trusted_proxies};
+use super::unix_address::differ_from_own_sockets;
 use super::upgrades::upgrades;
 
 section! {
@@ -122,6 +123,7 @@ pub enum HalfClose {
 }
 
 fn parts_fit(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
+    differ_from_own_sockets(config, root, reader);
     if let Some(address) = config.admin.address {
         let listeners = config.listeners.iter().enumerate();
         let problem = listeners.into_iter().find_map(|(index, listener)| {

@@ -2,7 +2,9 @@
 
 use super::document::Node;
 use super::hints::quote;
+use super::listener::Listener;
 use super::pool::Pool;
+use super::root::Config;
 use super::schema::Reader;
 use crate::balancer::HostAddress;
 
@@ -27,6 +29,25 @@ pub(super) fn name_of(address: &HostAddress) -> String {
     match address {
         HostAddress::Inet(address) => address.ip().to_string(),
         HostAddress::Unix(_) => address.to_string(),
+    }
+}
+
+/// Reports listeners at the path of one of the process's own sockets, which would replace each other.
+pub(super) fn differ_from_own_sockets(config: &Config, root: &Node, reader: &mut Reader<'_>) {
+    let own = [
+        ("control_socket", &config.server.control_socket),
+        ("upgrade_socket", &config.server.upgrade_socket),
+    ];
+    for (key, path) in own {
+        let is_taken =
+            |listener: &Listener| path.is_some() && listener.address.as_unix() == path.as_deref();
+        let index = config.listeners.iter().position(is_taken);
+        if let (Some(index), Some(server)) = (index, root.get("server")) {
+            let message = format!("this is the path of listeners[{index}]");
+            reader.in_key("server", |reader| {
+                reader.problem_of_key(server, key, message);
+            });
+        }
     }
 }
 

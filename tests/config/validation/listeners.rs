@@ -3,6 +3,16 @@
 use crate::only_message;
 
 #[test]
+fn a_listener_is_not_at_the_path_of_a_socket_of_the_process() {
+    assert_eq!(
+        only_message(
+            "server: { control_socket: /run/a }\nlisteners: [\"127.0.0.1:80\", \"unix:/run/a\"]\npools: { web: { hosts: [\"127.0.0.1:1\"] } }\n"
+        ),
+        "server.control_socket: this is the path of listeners[1]"
+    );
+}
+
+#[test]
 fn listeners() {
     let listener = |text: &str| {
         only_message(&format!(
