@@ -12,6 +12,13 @@ use super::schema::{Scalar, scalar};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileMode(u32);
 
+impl Default for FileMode {
+    /// The owner and the group may read and write.
+    fn default() -> Self {
+        FileMode(0o660)
+    }
+}
+
 impl FileMode {
     /// The bits, as chmod(2) takes them.
     pub fn bits(self) -> u32 {

@@ -33,8 +33,8 @@ section! {
         /// replaced. Its clients have no address: they are in no network, so that `allow` refuses them, and what needs an
         /// address has its fallback.
         address: ListenerAddress { listener_address(), required "0.0.0.0:8080", new_process },
-        /// The permissions of a Unix socket. Who may write may connect.
-        mode: FileMode { file_mode(), default "\"0660\"", new_process },
+        /// The permissions of a Unix socket, 0660 unless they are said here. Who may write may connect.
+        mode: Option<FileMode> { file_mode(), optional "\"0666\"", new_process },
         /// TLS to clients.
         tls: Option<ListenerTls> { map_of::<ListenerTls>().with_hint(tls_hint), optional "", new_process },
         /// Who may connect: the client, or the address that a PROXY header announces.
@@ -86,7 +86,7 @@ fn redirects_plain_requests(listener: &Listener, map: &Node, reader: &mut Reader
 /// Reports keys for Unix sockets at others, and the other way round.
 fn fits_address(listener: &Listener, map: &Node, reader: &mut Reader<'_>) {
     let is_unix = listener.address.as_unix().is_some();
-    if !is_unix && map.get("mode").is_some() {
+    if !is_unix && listener.mode.is_some() {
         let message = "this is for Unix sockets, and this listener has an IP address";
         reader.problem_of_key(map, "mode", message);
     }

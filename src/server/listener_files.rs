@@ -31,7 +31,9 @@ impl ListenerFiles {
         let configured = listeners
             .iter()
             .filter_map(|listener| match &listener.address {
-                ListenerAddress::Unix(path) => Some((Arc::clone(path), listener.mode)),
+                ListenerAddress::Unix(path) => {
+                    Some((Arc::clone(path), listener.mode.unwrap_or_default()))
+                }
                 ListenerAddress::Inet(_) => None,
             });
         ListenerFiles {

@@ -17,7 +17,7 @@ fn a_listener_is_an_address_or_a_map() {
     );
     let plain = |address: &str| Listener {
         address: address.parse().expect("an address"),
-        mode: "0660".parse().expect("permissions"),
+        mode: None,
         tls: None,
         access: Access::default(),
         proxy_protocol: None,
@@ -264,16 +264,8 @@ pools: { web: { hosts: [\"127.0.0.1:1\"] } }
         route.rate,
         rate(5, 9, RateKey::Header("x-key".parse().expect("a name")))
     );
-    assert!(
-        route
-            .access
-            .permits("192.0.2.1".parse().ok())
-    );
-    assert!(
-        !route
-            .access
-            .permits("192.0.2.2".parse().ok())
-    );
+    assert!(route.access.permits("192.0.2.1".parse().ok()));
+    assert!(!route.access.permits("192.0.2.2".parse().ok()));
     let auto = parse(&with_top("limits: { max_connections: auto }"));
     assert_eq!(auto.limits.max_connections, None);
 }

@@ -4,11 +4,8 @@ use crate::{only_message, with_pool};
 
 #[test]
 fn a_unix_socket_has_no_name_for_tls() {
-    let problem = |tls: &str| {
-        only_message(&with_pool(&format!(
-            "hosts: [\"unix:/run/a\"]\n    tls: {tls}"
-        )))
-    };
+    let problem =
+        |tls: &str| only_message(&with_pool(&format!("hosts: [\"unix:/run/a\"], tls: {tls}")));
     assert_eq!(
         problem("true"),
         "pools.web.tls: the Unix socket `unix:/run/a` has no name for TLS; say which one its certificate has, with `server_name`"

@@ -79,7 +79,7 @@ fn both_drivers_keep_connections_and_name_the_socket() {
         let ballast = Setup::of(&[])
             .host_entry(&quoted(&relay))
             .pool("host_header: upstream")
-            .pool("sticky: true")
+            .pool("sticky: { cookie: ballast }")
             .top(&driver(name))
             .top("access_log: { path: access.log }")
             .start();
@@ -121,11 +121,11 @@ fn checks_follow_a_socket_that_goes_and_comes_back() {
         let ballast = Setup::of(&[])
             .host_entry(&quoted(&relay))
             .health(&format!(
-                "{{ type: {check}{rest}, interval: 20ms, timeout: 10s, rise: 1, fall: 1 }}"
+                "{{ type: {check}{rest}, interval: 200ms, timeout: 200ms, rise: 1, fall: 1 }}"
             ))
             .start();
         let code = || get(ballast.address(), "/").status;
-        assert_eq!(code(), 200, "{check}");
+        wait_until(SOON, "the host is up", || code() == 200);
         relay.kill();
         wait_until(SOON, "the host is down", || {
             status(&ballast, &relay).contains("down")
@@ -228,12 +228,14 @@ fn http_2_and_its_checks_work() {
     let ballast = Setup::of(&[])
         .host_entry(&quoted(&relay))
         .pool("protocol: h2c")
-        .health("{ type: http, interval: 50ms, timeout: 10s }")
+        .health("{ type: http, interval: 200ms, timeout: 200ms }")
         .top(&format!(
             "listeners: [{{ address: \"{LISTEN}\", http2: cleartext }}]"
         ))
         .start();
-    assert_eq!(get(ballast.address(), "/").text(), "hello");
+    wait_until(SOON, "the host is up", || {
+        get(ballast.address(), "/").text() == "hello"
+    });
     let mut client = Http2::connect_plain(ballast.address());
     let response = client.ask(request("GET", "/")).expect("a response");
     assert_eq!(response.status, 200);
@@ -346,7 +348,7 @@ fn nginx_serves_at_a_socket() {
         .expect("an installed program can be started");
     let ballast = Setup::of(&[])
         .host_entry(&format!("\"unix:{path}/nginx.sock\""))
-        .health("{ type: http, path: /, interval: 20ms, timeout: 10s }")
+        .health("{ type: http, path: /, interval: 200ms, timeout: 200ms }")
         .start();
     wait_until(SOON, "nginx serves", || {
         get(ballast.address(), "/").text() == "nginx test"
