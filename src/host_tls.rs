@@ -25,11 +25,10 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::{Authorities, PoolTls, TlsVersion};
-use crate::connect_error::connect_error;
+use crate::host_socket::HostSocket;
 
 /// The error type for a host that has chosen a version below the pool's lowest.
 pub(crate) const LOW_TLS_VERSION: ErrorType = ErrorType::new("LowTlsVersion");
@@ -116,7 +115,7 @@ impl HostTls {
     }
 
     async fn open(&self, config: &Arc<ClientConfig>, peer: &HttpPeer) -> Result<Stream> {
-        let mut socket = open_tcp(peer).await?;
+        let mut socket = open_socket(peer).await?;
         socket.set_nodelay()?;
         let connector = TlsConnector::from(Arc::clone(config));
         match handshake(&connector, &self.server_name, socket).await {
@@ -131,16 +130,11 @@ impl HostTls {
 }
 
 /// Opens the connection below TLS, which may begin with a PROXY header.
-async fn open_tcp(peer: &HttpPeer) -> Result<l4::stream::Stream> {
+async fn open_socket(peer: &HttpPeer) -> Result<l4::stream::Stream> {
     if let Some(connector) = &peer.options.custom_l4 {
         return connector.connect(&peer._address).await;
     }
-    let Some(address) = peer._address.as_inet() else {
-        return Error::e_explain(ErrorType::ConnectError, "not an IP address");
-    };
-    let connected = TcpStream::connect(address).await;
-    let socket = connected.map_err(|error| connect_error(error, address))?;
-    Ok(socket.into())
+    Ok(HostSocket::connect(&peer._address).await?.into())
 }
 
 fn late(peer: &HttpPeer, limit: Duration) -> Box<Error> {

@@ -47,6 +47,10 @@ pub mod health;
 #[cfg(feature = "proxy")]
 pub mod history;
 #[cfg(feature = "proxy")]
+mod host_address_text;
+#[cfg(feature = "proxy")]
+mod host_socket;
+#[cfg(feature = "proxy")]
 mod host_tls;
 #[cfg(feature = "proxy")]
 pub mod http2_request;

@@ -75,7 +75,7 @@ fn no_pick_and_no_lease_allocates() {
 
 /// The last octet of the address.
 fn last_octet(host: &Host) -> u32 {
-    match host.address().ip() {
+    match host.address().as_inet().expect("an IP address").ip() {
         IpAddr::V4(v4) => u32::from(v4.octets()[3]),
         IpAddr::V6(_) => 0,
     }

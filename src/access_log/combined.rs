@@ -15,6 +15,9 @@ use crate::record::TerminationReason;
 /// Stands for an absent value.
 const ABSENT: &[u8] = b"-";
 
+/// The address of a client that has connected to a Unix socket, as in nginx's `$remote_addr`.
+pub(super) const UNIX_CLIENT: &[u8] = b"unix:";
+
 /// nginx's status for a client that disconnects before its response.
 const CLIENT_GONE: u16 = 499;
 
@@ -23,7 +26,7 @@ pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut Ti
     let summary = &line.entry.summary;
     match summary.client {
         Some(client) => out.extend(AddressText::new(client).as_bytes()),
-        None => out.extend(ABSENT),
+        None => out.extend(UNIX_CLIENT),
     }
     out.extend(b" - ");
     escape(out, line.text(EntryText::User).unwrap_or(ABSENT));

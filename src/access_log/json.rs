@@ -3,6 +3,7 @@
 
 use http::Version;
 
+use super::combined::UNIX_CLIENT;
 use super::entry_batch::{AttemptEntry, EntryText, EntryView};
 use super::json_object::{JsonObject, key};
 use super::timestamp_formatter::TimestampFormatter;
@@ -19,7 +20,8 @@ pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut Ti
     let rest = [b'.', digit(100), digit(10), digit(1), b'Z'];
     object.raw_str_parts(key!("time"), seconds.as_bytes(), &rest);
     let client = summary.client.map(AddressText::new);
-    object.raw_str(key!("client"), client.as_ref().map(AddressText::as_bytes));
+    let client = client.as_ref().map_or(UNIX_CLIENT, AddressText::as_bytes);
+    object.raw_str(key!("client"), Some(client));
     object.escaped_str(key!("method"), line.text(EntryText::Method));
     object.escaped_str(key!("target"), line.text(EntryText::Target));
     object.escaped_str(key!("authority"), line.text(EntryText::Authority));

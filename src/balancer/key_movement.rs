@@ -4,11 +4,11 @@
 //! host is only spelled differently has not.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+
 use std::sync::Arc;
 
 use super::core::{BalancerError, Host, Selection};
-use super::{Balancer, Options, build_with};
+use super::{Balancer, HostAddress, Options, build_with};
 
 /// Two balancers with the same keys, and how many of the keys that were sampled get another server from the second one.
 ///
@@ -30,7 +30,7 @@ pub struct KeyMapping<'a> {
     /// Its options.
     pub options: &'a Options,
     /// The identity, the address and the weight of each host.
-    pub hosts: &'a [(&'a str, SocketAddr, u32)],
+    pub hosts: &'a [(&'a str, HostAddress, u32)],
 }
 
 impl KeyMovement {
@@ -87,8 +87,8 @@ impl KeyMovement {
 
 impl KeyMapping<'_> {
     fn build(&self) -> Result<Box<dyn Balancer>, BalancerError> {
-        let hosts = self.hosts.iter().map(|&(id, address, weight)| {
-            let host = Host::named(id, address).with_weight(weight)?;
+        let hosts = self.hosts.iter().map(|(id, address, weight)| {
+            let host = Host::named(*id, address.clone()).with_weight(*weight)?;
             Ok(Arc::new(host))
         });
         let hosts = hosts.collect::<Result<Vec<_>, BalancerError>>()?;
@@ -96,7 +96,7 @@ impl KeyMapping<'_> {
     }
 }
 
-fn minimum(before: &[(&str, SocketAddr, u32)], after: &[(&str, SocketAddr, u32)]) -> f64 {
+fn minimum(before: &[(&str, HostAddress, u32)], after: &[(&str, HostAddress, u32)]) -> f64 {
     let (before, after) = (shares(before), shares(after));
     let excess = before.iter().map(|(address, share)| {
         let remaining = after.get(address).copied().unwrap_or(0.0);
@@ -106,11 +106,11 @@ fn minimum(before: &[(&str, SocketAddr, u32)], after: &[(&str, SocketAddr, u32)]
 }
 
 /// The share of each server by weight; none if all weights are 0.
-fn shares(hosts: &[(&str, SocketAddr, u32)]) -> HashMap<SocketAddr, f64> {
+fn shares(hosts: &[(&str, HostAddress, u32)]) -> HashMap<HostAddress, f64> {
     let total: f64 = hosts.iter().map(|&(_, _, weight)| f64::from(weight)).sum();
     let mut shares = HashMap::new();
-    for &(_, address, weight) in hosts.iter().filter(|(_, _, weight)| *weight > 0) {
-        *shares.entry(address).or_insert(0.0) += f64::from(weight) / total;
+    for (_, address, weight) in hosts.iter().filter(|(_, _, weight)| *weight > 0) {
+        *shares.entry(address.clone()).or_insert(0.0) += f64::from(*weight) / total;
     }
     shares
 }

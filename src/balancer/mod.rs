@@ -51,8 +51,8 @@ use std::time::Duration;
 #[cfg(feature = "proxy")]
 pub(crate) use core::thread_random;
 pub use core::{
-    BalancerError, Candidate, CandidateReason, Clock, Cursor, Explanation, Host, HostId, Lease,
-    MAX_WEIGHT, Options, Selection, StatsSnapshot,
+    BalancerError, Candidate, CandidateReason, Clock, Cursor, Explanation, Host, HostAddress,
+    HostId, InvalidHostAddress, Lease, MAX_WEIGHT, Options, Selection, StatsSnapshot,
 };
 pub use key_movement::{KeyMapping, KeyMovement};
 pub use registry::{ALGORITHMS, AlgorithmInfo, OptionInfo, build, build_with};

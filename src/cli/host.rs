@@ -19,7 +19,7 @@ pub(super) enum HostCommand {
     /// Add a host to a pool; it gets requests after its first successful check
     #[command(after_help = "Example:\n  ballast host add 10.0.0.3:8080 --pool web -c ballast.yaml")]
     Add {
-        /// The host as `host:port`, which becomes its id
+        /// The host as `host:port` or `unix:/path`, which becomes its id
         #[arg(value_name = "ADDRESS")]
         address: String,
         /// Its share of the requests, relative to the other hosts; 0: none

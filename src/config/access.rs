@@ -48,10 +48,14 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 }
 
 impl Access {
-    /// Whether `address` may come in. An IPv4 address within IPv6 counts as what it is.
-    pub fn permits(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        let has = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
+    /// Whether `client` may come in. An IPv4 address within IPv6 counts as what it is. `None`: the client of a Unix socket,
+    /// which is in no network.
+    pub fn permits(&self, client: Option<IpAddr>) -> bool {
+        let client = client.map(|client| client.to_canonical());
+        let has = |networks: &[IpNet]| {
+            let is_in = |client: IpAddr| networks.iter().any(|network| network.contains(&client));
+            client.is_some_and(is_in)
+        };
         !has(&self.deny) && (self.allow.is_empty() || has(&self.allow))
     }
 }
@@ -69,7 +73,7 @@ mod tests {
     fn deny_wins_and_an_empty_allow_list_permits_all() {
         let permits = |allow: &[&str], deny: &[&str], address: &str| {
             let (allow, deny) = (networks(allow), networks(deny));
-            Access { allow, deny }.permits(address.parse().expect("an address"))
+            Access { allow, deny }.permits(Some(address.parse().expect("an address")))
         };
         assert!(permits(&[], &[], "192.0.2.1"));
         assert!(!permits(&[], &["192.0.2.0/24"], "192.0.2.1"));
@@ -80,5 +84,15 @@ mod tests {
         assert!(!permits(&["10.0.0.0/8"], &[], "2001:db8::1"));
         assert!(permits(&["2001:db8::/32"], &[], "2001:db8::1"));
         assert!(permits(&["10.0.0.0/8"], &[], "::ffff:10.1.2.3"));
+    }
+
+    #[test]
+    fn the_client_of_a_unix_socket_is_in_no_network() {
+        let permits = |allow: &[&str], deny: &[&str]| {
+            let (allow, deny) = (networks(allow), networks(deny));
+            Access { allow, deny }.permits(None)
+        };
+        assert!(permits(&[], &[]) && permits(&[], &["0.0.0.0/0", "::/0"]));
+        assert!(!permits(&["0.0.0.0/0", "::/0"], &[]));
     }
 }

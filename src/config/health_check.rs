@@ -46,7 +46,7 @@ section! {
         method: Method { method(), conditional "GET" },
         /// HTTP: its path, with a query or not.
         path: PathAndQuery { path(), conditional "/" },
-        /// HTTP and gRPC: its Host; without it the host's own host:port.
+        /// HTTP and gRPC: its Host; without it the host's own host:port, of a Unix socket `localhost`.
         host: Option<String> { host(), optional "api.example.com" },
         /// HTTP: the statuses of a success, one or a list, such as 204 or `[200, 300-399]`.
         expect: Vec<(u16, u16)> { expect(), conditional "[200-399]" },

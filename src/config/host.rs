@@ -1,7 +1,7 @@
 //! `hosts`: the servers of a pool.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use super::schema::{
     Kind, List, Reader, Scalar, boolean, choice, converted, list, map_of, or_zero, scalar, section,
     whole,
 };
-use crate::balancer::{HostId, MAX_WEIGHT};
+use crate::balancer::{self, HostId, MAX_WEIGHT};
 
 /// Characters of a label that fit into a column.
 const MAX_LABEL: usize = 64;
@@ -22,7 +22,7 @@ const MAX_LABEL: usize = 64;
 section! {
     /// A server that requests are sent to, or servers that DNS knows.
     pub(super) struct HostKeys: Eq {
-        /// host:port. All addresses of a name, IPv4 and IPv6, are hosts, each known by its own address and port. The name is
+        /// host:port, or `unix:/path` for a Unix socket. All addresses of a name, IPv4 and IPv6, are hosts, each known by its own address and port. The name is
         /// resolved again as its TTL says, see `discovery.dns`.
         address: Option<HostAddress> { host_address(), alternative "127.0.0.1:8081" },
         /// In place of `address` a name with SRV records: their targets are hosts, with the ports and weights of the records.
@@ -89,7 +89,7 @@ impl HostSettings {
     }
 
     /// A host with these settings, known by `id`.
-    pub fn host(&self, id: &str, name: String, address: SocketAddr) -> Host {
+    pub fn host(&self, id: &str, name: String, address: balancer::HostAddress) -> Host {
         Host {
             label: self.label.clone(),
             weight: self.weight,
@@ -106,12 +106,12 @@ impl HostSettings {
 pub enum HostTarget {
     /// One host.
     Address {
-        /// The `host:port` of the file, as written.
+        /// The `host:port` or `unix:/path` of the file, as written.
         text: String,
-        /// The name or address before the port.
+        /// The name or address before the port, or all of `unix:/path`.
         name: String,
         /// Where the host is.
-        address: SocketAddr,
+        address: balancer::HostAddress,
         /// Whether the address is that of a name, found when the file was read.
         is_resolved: bool,
     },
@@ -141,7 +141,7 @@ impl HostEntry {
     /// The port of its hosts, unless their source tells it.
     pub fn port(&self) -> Option<u16> {
         match &self.target {
-            HostTarget::Address { address, .. } => Some(address.port()),
+            HostTarget::Address { address, .. } => address.port(),
             HostTarget::Name { port, .. } => Some(*port),
             HostTarget::Srv(_) => None,
         }
@@ -158,16 +158,17 @@ impl HostEntry {
         else {
             return None;
         };
-        Some(self.settings.host(text, name.clone(), *address))
+        Some(self.settings.host(text, name.clone(), address.clone()))
     }
 }
 
 /// A server that requests are sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// The `host:port` of the file, as written, or the address that a source has told.
+    /// The `host:port` or `unix:/path` of the file, as written, or the address that a source has told.
     pub id: HostId,
-    /// The name or address before the port: names in lower case, IPv6 addresses without brackets.
+    /// The name or address before the port: names in lower case, IPv6 addresses without brackets. Of a Unix socket the whole
+    /// `unix:/path`.
     pub name: String,
     /// The name by which a source knows it, for TLS and the Host field; `None`: that is `name`.
     pub server_name: Option<String>,
@@ -178,7 +179,7 @@ pub struct Host {
     /// Where it comes from; `None`: from the file, or from an operator.
     pub source: Option<HostSource>,
     /// The address of `id`.
-    pub address: SocketAddr,
+    pub address: balancer::HostAddress,
     /// 0 to 10,000; 0: the host is drained.
     pub weight: u32,
     /// The weight in the file or by the source, where an operator may have set another; `None` for a host that an operator has
@@ -209,7 +210,7 @@ impl Host {
     ///
     /// # Errors
     /// `text` is not a `host:port`.
-    pub fn at(text: &str, address: SocketAddr) -> Result<Host, String> {
+    pub fn at(text: &str, address: balancer::HostAddress) -> Result<Host, String> {
         Ok(Host::new(text, parse_host_port(text)?.into_name(), address))
     }
 
@@ -218,15 +219,17 @@ impl Host {
         (&self.name, self.address.port()) == (&other.name, other.address.port())
     }
 
-    /// What the host gets as Host if it is to be its own: the name by which it is known, with its port.
-    pub fn authority(&self) -> String {
-        match &self.server_name {
-            Some(name) => format!("{name}:{}", self.address.port()),
-            None => self.id.as_str().to_owned(),
+    /// What a request of its own to this host names as its authority: the name by which it is known, with its port, or
+    /// `localhost` for a Unix socket.
+    pub fn authority(&self) -> Cow<'_, str> {
+        match (self.address.port(), &self.server_name) {
+            (None, _) => Cow::Borrowed("localhost"),
+            (Some(port), Some(name)) => Cow::Owned(format!("{name}:{port}")),
+            (Some(_), None) => Cow::Borrowed(self.id.as_str()),
         }
     }
 
-    fn new(text: &str, name: String, address: SocketAddr) -> Host {
+    fn new(text: &str, name: String, address: balancer::HostAddress) -> Host {
         Host {
             id: HostId::from(text),
             name,
@@ -381,8 +384,10 @@ fn hosts_differ(node: &Node, entries: &[(usize, HostEntry)], reader: &mut Reader
                 address,
                 ..
             } => ((name.as_str(), address.port()), "address", text),
-            HostTarget::Name { text, name, port } => ((name.as_str(), *port), "address", text),
-            HostTarget::Srv(name) => ((name.as_str(), 0), "srv", name),
+            HostTarget::Name { text, name, port } => {
+                ((name.as_str(), Some(*port)), "address", text)
+            }
+            HostTarget::Srv(name) => ((name.as_str(), None), "srv", name),
         };
         if let Some(first) = targets.insert(target, index) {
             let problem = format!("{} is hosts[{first}] of this pool already", quote(shown));
@@ -410,7 +415,7 @@ fn entries_serve(node: &Node, entries: &[(usize, HostEntry)], reader: &mut Reade
     }
 }
 
-/// A `host:port` of the file.
+/// A `host:port` or `unix:/path` of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HostAddress {
     text: String,
@@ -427,7 +432,7 @@ impl HostAddress {
 }
 
 fn host_address() -> Scalar<HostAddress> {
-    scalar("host:port", HostAddress::parse, |address| {
+    scalar("host:port or unix:/path", HostAddress::parse, |address| {
         json!(address.text)
     })
 }

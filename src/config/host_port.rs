@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::environment::Names;
 use super::hints::quote;
+use super::unix_address::{name_of, unix_address};
+use crate::balancer::HostAddress;
 
 /// Characters of the longest name that DNS knows.
 const MAX_NAME: usize = 253;
@@ -11,20 +13,20 @@ const MAX_NAME: usize = 253;
 /// A `host:port` taken apart; two spellings of the same are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum HostPort {
-    Address(SocketAddr),
+    Address(HostAddress),
     /// Lower case, with the port.
     Name(String, u16),
 }
 
 impl HostPort {
     /// The address, where `names` has that of a name.
-    pub(super) fn address(&self, names: &Names) -> Result<SocketAddr, String> {
+    pub(super) fn address(&self, names: &Names) -> Result<HostAddress, String> {
         let (name, port) = match self {
-            HostPort::Address(address) => return Ok(*address),
+            HostPort::Address(address) => return Ok(address.clone()),
             HostPort::Name(name, port) => (name, *port),
         };
         match names.get(name) {
-            Some(Ok(ip)) => Ok(SocketAddr::new(*ip, port)),
+            Some(Ok(ip)) => Ok((*ip, port).into()),
             Some(Err(reason)) => Err(format!("cannot resolve {}: {reason}", quote(name))),
             None => Err(format!("cannot resolve {}", quote(name))),
         }
@@ -33,7 +35,7 @@ impl HostPort {
     /// The part before the port.
     pub(super) fn into_name(self) -> String {
         match self {
-            HostPort::Address(address) => address.ip().to_string(),
+            HostPort::Address(address) => name_of(&address),
             HostPort::Name(name, _) => name,
         }
     }
@@ -43,10 +45,13 @@ impl HostPort {
 pub(super) fn parse_host_port(text: &str) -> Result<HostPort, String> {
     let shown = quote(text);
     let port_zero = || Err(format!("{shown} has port 0, where no host can listen"));
+    if let Some(address) = unix_address(text) {
+        return address.map(HostPort::Address);
+    }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return match address.port() {
             0 => port_zero(),
-            _ => Ok(HostPort::Address(address)),
+            _ => Ok(HostPort::Address(address.into())),
         };
     }
     if let Some((scheme, rest)) = text.split_once("://") {

@@ -10,12 +10,17 @@ use super::access::{Access, networks};
 use super::certificates::{self, Certificate, CertificateSource};
 use super::client_certificates::ClientCertificates;
 use super::document::Node;
+use super::file_mode::{FileMode, file_mode};
 use super::hints::quote;
 use super::schema::{
     Kind, List, Reader, Scalar, boolean, boolean_hint, choice, list, map_of, or_none, scalar,
     section,
 };
 use super::tls_policy::{self, SessionTickets, TlsProfile, TlsVersion};
+use super::unix_address::unix_address;
+
+/// The address of a listener: an IP address with a port, or the path of a Unix socket.
+pub use crate::balancer::HostAddress as ListenerAddress;
 
 /// Each listener is a socket that every serving thread polls.
 const MAX_LISTENERS: usize = 32;
@@ -23,14 +28,20 @@ const MAX_LISTENERS: usize = 32;
 section! {
     /// An address that clients connect to.
     pub struct Listener: Eq {
-        /// An IP address with a port; 0.0.0.0 or `[::]` stands for all addresses of the machine.
-        address: SocketAddr { address(), required "0.0.0.0:8080", new_process },
+        /// An IP address with a port; 0.0.0.0 or `[::]` stands for all addresses of the machine. `unix:/path`: a Unix socket,
+        /// whose file is created, passed on in a handover, and removed at the end. One that a killed process has left is
+        /// replaced. Its clients have no address: they are in no network, so that `allow` refuses them, and what needs an
+        /// address has its fallback.
+        address: ListenerAddress { listener_address(), required "0.0.0.0:8080", new_process },
+        /// The permissions of a Unix socket, 0660 unless they are said here. Who may write may connect.
+        mode: Option<FileMode> { file_mode(), optional "\"0666\"", new_process },
         /// TLS to clients.
         tls: Option<ListenerTls> { map_of::<ListenerTls>().with_hint(tls_hint), optional "", new_process },
         /// Who may connect: the client, or the address that a PROXY header announces.
         access: Access { map_of::<Access>(), flat },
         /// Load balancers in front that announce the client with the PROXY protocol, version 1 or 2. The announced address
-        /// then counts for everything. Only these networks may connect, and only with such a header.
+        /// then counts for everything. Only these networks may connect, and only with such a header. To a Unix socket may connect who
+        /// has the permission.
         proxy_protocol: Option<ProxyProtocol> { map_of::<ProxyProtocol>(), optional "" },
         /// HTTP/2 beside HTTP/1.1 without TLS: `cleartext` takes it from clients that begin with its preface (prior
         /// knowledge), as gRPC clients without TLS do. `Upgrade: h2c` is ignored. With TLS see `tls.http2`.
@@ -56,6 +67,7 @@ pub enum CleartextHttp2 {
 
 fn keys_fit(listener: &mut Listener, map: &Node, reader: &mut Reader<'_>) {
     redirects_plain_requests(listener, map, reader);
+    fits_address(listener, map, reader);
     if listener.http2 == CleartextHttp2::Cleartext && listener.tls.is_some() {
         let message =
             "this listener has TLS, which chooses the protocol; it is `http2` within `tls` there";
@@ -71,13 +83,33 @@ fn redirects_plain_requests(listener: &Listener, map: &Node, reader: &mut Reader
     }
 }
 
+/// Reports keys for Unix sockets at others, and the other way round.
+fn fits_address(listener: &Listener, map: &Node, reader: &mut Reader<'_>) {
+    let is_unix = listener.address.as_unix().is_some();
+    if !is_unix && listener.mode.is_some() {
+        let message = "this is for Unix sockets, and this listener has an IP address";
+        reader.problem_of_key(map, "mode", message);
+    }
+    let Some(ProxyProtocol { trusted }) = &listener.proxy_protocol else {
+        return;
+    };
+    let message = match (is_unix, trusted) {
+        (true, Some(_)) => {
+            "a Unix socket has no networks; `mode` of the listener says who may connect, so leave out `trusted`"
+        }
+        (false, None) => "`trusted` is missing; write it as in `trusted: [10.0.0.0/8]`",
+        _ => return,
+    };
+    reader.problem_of_key(map, "proxy_protocol", message.to_owned());
+}
+
 section! {
     /// Who announces clients with the PROXY protocol.
     pub struct ProxyProtocol: Eq {
-        /// The networks of these load balancers.
-        trusted: Vec<IpNet> {
+        /// The networks of these load balancers. Required, but for a Unix socket, where it has no place.
+        trusted: Option<Vec<IpNet>> {
             networks().not_empty("no network is trusted, so no load balancer could connect"),
-            required "[10.0.0.0/8]"
+            optional "[10.0.0.0/8]"
         },
     }
 }
@@ -158,10 +190,13 @@ impl ListenerTls {
 }
 
 impl ProxyProtocol {
-    /// Whether `peer` may announce clients.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.trusted.iter().any(|network| network.contains(&peer))
+    /// Whether `peer` may announce clients. `None`: it has connected to a Unix socket, so it may.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        let Some(peer) = peer.map(|peer| peer.to_canonical()) else {
+            return true;
+        };
+        let mut trusted = self.trusted.iter().flatten();
+        trusted.any(|network| network.contains(&peer))
     }
 }
 
@@ -180,11 +215,15 @@ fn addresses_differ(node: &Node, listeners: &[(usize, Listener)], reader: &mut R
     for (position, (index, listener)) in listeners.iter().enumerate() {
         let earlier = listeners[..position].iter();
         let problem = earlier.into_iter().find_map(|(first, other)| {
-            conflict(
-                listener.address,
-                other.address,
-                &format!("listeners[{first}]"),
-            )
+            let owner = format!("listeners[{first}]");
+            match (listener.address.as_inet(), other.address.as_inet()) {
+                (Some(address), Some(other)) => conflict(address, other, &owner),
+                _ if listener.address == other.address => Some(format!(
+                    "`{}` is the address of {owner} already",
+                    other.address
+                )),
+                _ => None,
+            }
         });
         if let (Some(problem), Some(element)) = (problem, node.elements().get(*index)) {
             reader.in_element(*index, |reader| {
@@ -210,6 +249,15 @@ pub(super) fn conflict(address: SocketAddr, other: SocketAddr, owner: &str) -> O
             "`{address}` overlaps with `{other}` of {owner}: both would listen on the same address"
         )
     })
+}
+
+/// An IP address with a port, or a Unix socket.
+fn listener_address() -> Scalar<ListenerAddress> {
+    let read = |text: &str| match unix_address(text) {
+        Some(address) => address,
+        None => parse_address(text).map(ListenerAddress::Inet),
+    };
+    scalar("an IP address with a port", read, |address| json!(address))
 }
 
 /// An IP address with a port.

@@ -25,6 +25,7 @@ use super::schema::{
 use super::slow_start::SlowStart;
 use super::sticky::{self, Sticky};
 use super::timeouts::PoolTimeouts;
+use super::unix_address::server_name_is_known;
 use crate::timestamp::Timestamp;
 
 /// Keeps the comparison of routes and pools short.
@@ -35,7 +36,7 @@ section! {
     pub struct Pool {
         /// How a host is chosen: a name, or a map with `name` and the algorithm's options, see `ballast algorithms`.
         algorithm: Algorithm { AlgorithmKind, default "p2c" },
-        /// The servers, each as host:port or as a map.
+        /// The servers, each as host:port, as unix:/path or as a map.
         hosts: Vec<HostEntry> { host::hosts(), default "[]" },
         /// A file with further hosts, taken in whenever it changes: YAML or JSON as under `hosts`, or a host:port on each line.
         hosts_file: Option<PathBuf> { hosts_file(), optional "/etc/ballast/web.hosts" },
@@ -46,7 +47,7 @@ section! {
         consul: Option<ConsulService> { map_of::<ConsulService>().short_for("service"), optional "web" },
         /// How a host is found to work or to fail; `none`: no check.
         health_check: Option<HealthCheck> { or_none(HealthCheckKind, health_check::hint), default "{}" },
-        /// The Host field that hosts see. `preserve`: the client's. `upstream`: their own host:port.
+        /// The Host field that hosts see. `preserve`: the client's. `upstream`: their own host:port, of a Unix socket `localhost`.
         host_header: HostHeader {
             choice(&[
                 ("preserve", HostHeader::Preserve),
@@ -139,6 +140,7 @@ fn parts_fit(pool: &mut Pool, map: &Node, reader: &mut Reader<'_>) {
 /// Reports a protocol that needs TLS in a pool without `tls`, and one without TLS in a pool with `tls`.
 fn protocol_fits(pool: &mut Pool, map: &Node, reader: &mut Reader<'_>) {
     check_fits(pool, map, reader);
+    server_name_is_known(pool, map, reader);
     let message = match (pool.protocol, &pool.tls) {
         (Protocol::Http2, None) => "HTTP/2 needs `tls: true`; without TLS it is `protocol: h2c`",
         (Protocol::Auto, None) => {
@@ -238,7 +240,7 @@ impl Pool {
 pub enum HostHeader {
     /// What the client sent.
     Preserve,
-    /// The host's own `host:port`, as in the file.
+    /// The host's own `host:port`, as in the file; `localhost` for a Unix socket.
     Upstream,
 }
 

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
-use super::access::networks;
 use super::access_log::AccessLog;
 use super::acme::{self, Acme};
 use super::admin::Admin;
@@ -26,6 +23,8 @@ use super::schema::{Reader, choice, map_of, or_false, section};
 use super::server::Server;
 use super::timeouts::Timeouts;
 use super::tracing::Tracing;
+use super::trusted_proxy::{TrustedProxy, trusted_proxies};
+use super::unix_address::differ_from_own_sockets;
 use super::upgrades::upgrades;
 
 section! {
@@ -53,11 +52,11 @@ section! {
         /// refused. After an error the next attempt is a minute later, then two, up to an hour, or when the authority says; a
         /// reload that changes this section tries again at once.
         acme: Option<Acme> { map_of::<Acme>(), optional "" },
-        /// Networks or addresses of proxies in front of this one. What their requests say about the client in X-Forwarded-*
+        /// Networks or addresses of proxies in front of this one; `unix:` stands for all that connect to a Unix socket. What their requests say about the client in X-Forwarded-*
         /// and traceparent is passed on; from all others it is dropped, see headers.client_identity and
         /// tracing.trust_clients. Hosts always get X-Forwarded-For, -Proto, -Host and -Port, and X-Real-IP with the client's
         /// address. Of several schemes in X-Forwarded-Proto the first one counts.
-        trusted_proxies: Vec<IpNet> { networks(), default "[]" },
+        trusted_proxies: Vec<TrustedProxy> { trusted_proxies(), default "[]" },
         /// What it means if a client ends its sending side (FIN, or close_notify over TLS) before the response has ended. A
         /// reset always ends the request. `abort`: the client has left. Its place in the queue is given up, the connection to
         /// its host is closed, and the request is counted and logged as client_gone (499). Up to 16 KiB that the client has
@@ -136,10 +135,12 @@ pub enum HalfClose {
 }
 
 fn parts_fit(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
+    differ_from_own_sockets(config, root, reader);
     if let Some(address) = config.admin.address {
         let listeners = config.listeners.iter().enumerate();
         let problem = listeners.into_iter().find_map(|(index, listener)| {
-            listener::conflict(address, listener.address, &format!("listeners[{index}]"))
+            let listener = listener.address.as_inet()?;
+            listener::conflict(address, listener, &format!("listeners[{index}]"))
         });
         if let (Some(problem), Some(admin)) = (problem, root.get("admin")) {
             reader.in_key("admin", |reader| {

@@ -1,10 +1,11 @@
 //! What a source tells.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::balancer::HostAddress;
 
 /// The most hosts of one answer that are taken.
 pub(crate) const MAX_HOSTS: usize = 10_000;
@@ -13,7 +14,7 @@ pub(crate) const MAX_HOSTS: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct FoundHost {
     /// Where it is. Port 0: the source knows no ports.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: HostAddress,
     /// The name by which the source knows it, for TLS and the Host field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) server_name: Option<String>,
@@ -36,9 +37,9 @@ pub(crate) struct FoundHost {
 
 impl FoundHost {
     /// A host of which only the address is known.
-    pub(crate) fn at(address: SocketAddr) -> Self {
+    pub(crate) fn at(address: impl Into<HostAddress>) -> Self {
         FoundHost {
-            address,
+            address: address.into(),
             server_name: None,
             label: None,
             weight: None,

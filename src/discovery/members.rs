@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::answer::FoundHost;
 use super::source_table::SourceTable;
-use crate::balancer::HostId;
+use crate::balancer::{HostAddress, HostId};
 use crate::config::{Config, Host, HostSettings, HostSource, Pool};
 
 /// Hosts that their sources do not name any more, by pool. They stay until there are enough others.
@@ -68,12 +68,16 @@ fn host(
     settings: &HostSettings,
     port: Option<u16>,
 ) -> Host {
-    let mut address = found.address;
-    if let Some(port) = port {
-        address.set_port(port);
-    }
+    let address = match (&found.address, port) {
+        (HostAddress::Inet(address), Some(port)) => HostAddress::from((address.ip(), port)),
+        (address, _) => address.clone(),
+    };
     let id = address.to_string();
-    let host = settings.host(&id, address.ip().to_string(), address);
+    let name = match &address {
+        HostAddress::Inet(address) => address.ip().to_string(),
+        HostAddress::Unix(_) => id.clone(),
+    };
+    let host = settings.host(&id, name, address);
     let weight = found.weight.unwrap_or(settings.weight);
     let server_name = match source {
         HostSource::Name(name) => Some(name.clone()),

@@ -184,7 +184,7 @@ fn saved_hosts(source: &HostSource, state: &SourceState) -> Option<SavedHosts> {
 
 /// Both lists, those of `new` in the place of those with the same address.
 fn joined(old: &[FoundHost], mut new: Vec<FoundHost>) -> Vec<FoundHost> {
-    let told: HashSet<_> = new.iter().map(|host| host.address).collect();
+    let told: HashSet<_> = new.iter().map(|host| host.address.clone()).collect();
     let others = old.iter().filter(|host| !told.contains(&host.address));
     new.extend(others.cloned());
     new

@@ -6,7 +6,8 @@ use super::ClientInfo;
 use super::client_transport::ClientTransport;
 use super::idle_connections;
 use super::transport::Transport;
-use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
+use crate::config::ListenerAddress;
+use crate::proxy::forwarding::x_forwarded::{ConnectionInfo, LocalAddress};
 use crate::proxy_protocol::ProxiedConnection;
 
 /// The other end of a client's connection. Dropping it closes the idle connections to hosts that only this client may use,
@@ -40,7 +41,7 @@ impl ClientPeer {
     pub(super) fn connection(&self) -> ConnectionInfo<'_> {
         ConnectionInfo {
             tls: self.info.tls,
-            local: self.info.listener,
+            local: self.info.listener.as_ref().map(LocalAddress::from),
             verification: self.info.verification.as_ref(),
             // A request for which that matters has described it.
             proxied: self.proxied.get(),
@@ -52,8 +53,10 @@ impl ClientPeer {
     pub(super) fn describe(&self, transport: &ClientTransport) -> &Arc<ProxiedConnection> {
         self.proxied.get_or_init(|| {
             let (source, destination) = (self.info.address, self.info.destination);
+            let listener = self.info.listener.as_ref();
             let of_tcp = |destination: Option<_>| {
-                ProxiedConnection::new(source, destination.or(self.info.listener), None)
+                let listener = || listener.and_then(ListenerAddress::as_inet);
+                ProxiedConnection::new(source, destination.or_else(listener), None)
             };
             Arc::new(match transport {
                 ClientTransport::Socket(Transport::Tcp(socket)) => {

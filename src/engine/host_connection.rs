@@ -1,9 +1,12 @@
 //! Opens connections to hosts.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::net::TcpStream as StdTcpStream;
 use std::num::NonZeroU64;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use pingora::connectors::TransportConnector;
 use pingora::protocols::l4::socket::SocketAddr;
@@ -13,8 +16,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::lazy_tcp::LazyTcp;
 use super::transport::Transport;
 use crate::connect_error::connect_error;
+use crate::host_socket::connect_unix;
 use crate::host_tls::HostTls;
 
 /// A connection to a host.
@@ -57,23 +62,21 @@ pub(super) async fn connect(
 ) -> Result<HostConnection> {
     let socket = match (tls, &peer._address) {
         (None, SocketAddr::Inet(address)) => {
-            let connecting = TcpStream::connect(address);
-            let connected = match peer.options.connection_timeout {
-                Some(limit) => match timeout(limit, connecting).await {
-                    Ok(connected) => connected,
-                    Err(_) => {
-                        let late = format!("no connection to {address} in time");
-                        return Err(Error::explain(ErrorType::ConnectTimedout, late).into_up());
-                    }
-                },
-                None => connecting.await,
-            };
-            let socket = connected.map_err(|error| connect_error(error, address).into_up())?;
+            let limit = peer.options.connection_timeout;
+            let socket = in_time(limit, TcpStream::connect(address), &peer._address).await?;
             // Heads are written in one call, so delaying small segments gains nothing.
             let _ = socket.set_nodelay(true);
             Transport::Tcp(socket.into())
         }
-        (None, _) => Transport::Tls(connector.new_stream(peer).await.map_err(Error::into_up)?),
+        (None, SocketAddr::Unix(address)) => {
+            let Some(path) = address.as_pathname() else {
+                let reason = "a socket without a path";
+                return Err(Error::explain(ErrorType::ConnectError, reason).into_up());
+            };
+            let limit = peer.options.connection_timeout;
+            let socket = in_time(limit, connect_unix(path), &peer._address).await?;
+            Transport::Tcp(LazyTcp::from(StdTcpStream::from(OwnedFd::from(socket))))
+        }
         (Some(tls), _) => {
             let connected = tls.connect(connector, peer).await;
             Transport::Tls(connected.map_err(|error| error.into_up())?)
@@ -83,6 +86,25 @@ pub(super) async fn connect(
         socket,
         key: PoolKey::new(owner, peer.reuse_hash()),
     })
+}
+
+/// The connection that `connecting` opens to `address` within `limit`.
+async fn in_time<T>(
+    limit: Option<Duration>,
+    connecting: impl Future<Output = io::Result<T>>,
+    address: &SocketAddr,
+) -> Result<T> {
+    let connected = match limit {
+        Some(limit) => match timeout(limit, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                let late = format!("no connection to {address} in time");
+                return Err(Error::explain(ErrorType::ConnectTimedout, late).into_up());
+            }
+        },
+        None => connecting.await,
+    };
+    connected.map_err(|error| connect_error(error, address).into_up())
 }
 
 impl HostConnection {

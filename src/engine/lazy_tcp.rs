@@ -1,4 +1,7 @@
 //! A TCP socket that registers with the runtime only when it first has to wait.
+//!
+//! It also carries a connected Unix socket. A `TcpStream` reads, writes and shuts it down with the same system calls; only
+//! its addresses and TCP's options are not there.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;

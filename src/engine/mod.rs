@@ -39,6 +39,7 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio::time::sleep;
 
 use crate::client_certificate::ClientVerification;
+use crate::config::ListenerAddress;
 use crate::http2_request::Http2Request;
 use crate::proxy::{ActiveConfig, Proxy, TrafficState};
 use crate::proxy_protocol::ProxiedConnection;
@@ -97,7 +98,7 @@ impl std::fmt::Debug for Engine {
 /// What the listener knows about a client's connection.
 #[derive(Debug, Clone)]
 pub struct ClientInfo {
-    /// The client's address; `None` if the peer address is not an IP address.
+    /// The client's address; `None`: it has connected to a Unix socket.
     pub address: Option<SocketAddr>,
     /// The address that the client has connected to, as a load balancer in front names it. `None`: it is that of the
     /// connection.
@@ -105,7 +106,7 @@ pub struct ClientInfo {
     /// Whether the connection uses TLS.
     pub tls: bool,
     /// The address of the listener that the client connected to.
-    pub listener: Option<SocketAddr>,
+    pub listener: Option<ListenerAddress>,
     /// What the listener knows of the client's certificate. `None`: it asks for none.
     pub verification: Option<Arc<ClientVerification>>,
 }
@@ -129,7 +130,7 @@ impl Engine {
         }
     }
 
-    /// Serves a plain TCP connection until it closes, or returns it once Pingora is to serve it.
+    /// Serves a plain connection, of TCP or a Unix socket, until it closes, or returns it once Pingora is to serve it.
     pub async fn serve_tcp(&self, socket: LazyTcp, peer: ClientInfo) -> Option<UnservedConnection> {
         let transport = ClientTransport::Socket(Transport::Tcp(socket));
         let connection = ConnectionTask::new(self, transport, ClientPeer::new(peer));
@@ -170,7 +171,7 @@ impl Engine {
 
     fn takes_cleartext_http2(&self, peer: &ClientInfo) -> bool {
         let active = self.active.load();
-        let listener = peer.listener.filter(|_| !peer.tls);
+        let listener = peer.listener.as_ref().filter(|_| !peer.tls);
         listener.is_some_and(|listener| active.takes_cleartext_http2(listener))
     }
 

@@ -13,7 +13,7 @@ use super::lazy_tcp::LazyTcp;
 
 /// A transport. Plain TCP, the common kind, is not boxed.
 pub enum Transport {
-    /// Plain TCP.
+    /// Plain TCP, or a Unix socket.
     Tcp(LazyTcp),
     /// A TLS stream from Pingora, or any other stream of a listener.
     Tls(Stream),

@@ -202,13 +202,15 @@ fn assert_sound(config: &Config) {
     for (index, listener) in config.listeners.iter().enumerate() {
         let mut others = config.listeners[..index].iter();
         assert!(!others.any(|other| other.address == listener.address));
-        assert_ne!(config.admin.address, Some(listener.address));
+        assert!(
+            config.admin.address.is_none() || config.admin.address != listener.address.as_inet()
+        );
     }
     for pool in &config.pools {
         let serves = |entry: &HostEntry| entry.settings.weight > 0;
         assert!(pool.hosts.iter().any(serves) || pool.further_sources().count() > 0);
         for (index, host) in pool.members.iter().enumerate() {
-            assert!(host.weight <= MAX_WEIGHT && host.address.port() > 0);
+            assert!(host.weight <= MAX_WEIGHT && host.address.port() != Some(0));
             assert!(
                 !pool.members[..index]
                     .iter()

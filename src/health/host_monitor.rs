@@ -108,7 +108,7 @@ impl HostMonitor {
         let pool = Arc::clone(&self.pool);
         let member = &pool.members()[self.position];
         let _permit = check_permits::acquire().await;
-        let check = self.probe.run(member.host().address());
+        let check = self.probe.run(&member.peer()._address);
         let started = Instant::now();
         let (outcome, lateness) = timed(check, self.timeout).await;
         member.counters().count_check(check_outcome(&outcome));

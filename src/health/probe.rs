@@ -1,7 +1,6 @@
 //! One check of one host, with a total time limit.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::RequestHeader;
 use pingora::lb::Backend;
 use pingora::lb::health_check::HealthCheck;
+use pingora::protocols::l4::socket::SocketAddr;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr, Result};
 
@@ -59,7 +59,7 @@ impl HealthProbe {
                     http(member, method, path, host.as_deref(), expect)
                 }
                 config::Probe::Grpc { service, host } => {
-                    let authority = host.as_deref().unwrap_or(member.host().id().as_str());
+                    let authority = host.as_deref().unwrap_or(member.authority());
                     let connector = HttpConnector::new(Some(connector_options(member)));
                     let check =
                         GrpcHealthCheck::new(peer_of(member), connector, authority, service);
@@ -74,8 +74,12 @@ impl HealthProbe {
         );
         let mut probes: Vec<HealthProbe> = Vec::with_capacity(pool.members().len());
         for (position, member) in pool.members().iter().enumerate() {
-            let same_probe =
-                |other: &Member| !uses_host_name && other.peer().sni == member.peer().sni;
+            let is_unix = |member: &Member| member.peer()._address.as_inet().is_none();
+            let same_probe = |other: &Member| {
+                !uses_host_name
+                    && other.peer().sni == member.peer().sni
+                    && is_unix(other) == is_unix(member)
+            };
             let shared = pool.members()[..position].iter().position(same_probe);
             probes.push(match shared {
                 Some(other) => probes[other].clone(),
@@ -86,9 +90,9 @@ impl HealthProbe {
     }
 
     /// Checks the host once.
-    pub(super) async fn run(&self, address: SocketAddr) -> Result<(), CheckFailure> {
+    pub(super) async fn run(&self, address: &SocketAddr) -> Result<(), CheckFailure> {
         let host = Backend {
-            addr: address.into(),
+            addr: address.clone(),
             weight: 1,
             ext: Default::default(),
         };
@@ -139,7 +143,7 @@ fn http(
     host: Option<&str>,
     expect: &[(u16, u16)],
 ) -> Arc<dyn HealthCheck + Send + Sync> {
-    let host = host.unwrap_or(member.host().id().as_str());
+    let host = host.unwrap_or(member.authority());
     let connector = HttpConnector::new(Some(connector_options(member)));
     let versions = &member.peer().options.alpn;
     let request = match versions.get_min_http_version() {

@@ -1,6 +1,5 @@
 //! The counters of the process. They survive reloads.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
@@ -9,6 +8,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use super::observer::MetricsObserver;
 use super::series::RequestSeries;
 use super::series_registry::SeriesRegistry;
+use crate::config::ListenerAddress;
 use crate::pool::Pool;
 use crate::record::{Observer, RequestRecord, TerminationReason};
 
@@ -259,7 +259,7 @@ impl MetricsCounters {
     }
 
     /// The counter of connections accepted by a listener.
-    pub fn listener(&self, address: SocketAddr) -> IntCounter {
+    pub fn listener(&self, address: &ListenerAddress) -> IntCounter {
         self.connections.with_label_values(&[&address.to_string()])
     }
 

@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use pingora::Result;
 use pingora::connectors::l4::Connect;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
-use tokio::net::TcpStream;
 
 use super::client::{self, ConnectionState};
 use super::{proxied, upgrade_connector};
-use crate::connect_error::connect_error;
+use crate::host_socket::HostSocket;
 use crate::proxy::context::RequestContext;
 use crate::proxy_protocol::send_header;
 
@@ -79,16 +78,10 @@ impl HostConnector {
     }
 
     /// Opens a connection.
-    pub(super) async fn connect_tcp(&self, address: &SocketAddr) -> Result<TcpStream> {
-        let Some(address) = address.as_inet() else {
-            return Error::e_explain(ErrorType::ConnectError, "not an IP address");
-        };
+    pub(super) async fn open(&self, address: &SocketAddr) -> Result<HostSocket> {
         let mut socket = match &self.client {
-            Some(client) => client.connect_tcp(address).await?,
-            None => {
-                let connected = TcpStream::connect(address).await;
-                connected.map_err(|error| connect_error(error, address))?
-            }
+            Some(client) => client.connect(address).await?,
+            None => HostSocket::connect(address).await?,
         };
         if let Some(header) = &self.header {
             send_header(&mut socket, header).await?;
@@ -101,6 +94,6 @@ impl HostConnector {
 impl Connect for HostConnector {
     // Pingora applies its timeout for the whole connection setup to this call.
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        Ok(self.connect_tcp(address).await?.into())
+        Ok(self.open(address).await?.into())
     }
 }

@@ -15,23 +15,31 @@ mod upstream_filters;
 
 use std::sync::Arc;
 
+use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::tls::SslDigest;
 use pingora::proxy::Session;
 
 use crate::client_certificate::ClientVerification;
-use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
+use crate::proxy::forwarding::x_forwarded::{ConnectionInfo, LocalAddress};
 use crate::proxy_protocol::ProxiedConnection;
 
 pub use client::{ClientStream, PanicGuard};
 
 /// The client's connection.
 fn connection(session: &Session) -> ConnectionInfo<'_> {
-    let local = session.server_addr().and_then(|local| local.as_inet());
     ConnectionInfo {
         tls: is_over_tls(session),
-        local: local.copied(),
+        local: session.server_addr().and_then(local_address),
         verification: verification(session),
         proxied: proxied(session),
+    }
+}
+
+/// An address in the terms of the proxy.
+fn local_address(address: &SocketAddr) -> Option<LocalAddress<'_>> {
+    match address {
+        SocketAddr::Inet(address) => Some(LocalAddress::Inet(*address)),
+        SocketAddr::Unix(address) => address.as_pathname().map(LocalAddress::Unix),
     }
 }
 

@@ -14,8 +14,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::{
-    client, connection, deadlines, header_rules, host_connector, is_over_tls, proxied, respond,
-    upstream_filters, verification,
+    client, connection, deadlines, header_rules, host_connector, is_over_tls, local_address,
+    proxied, respond, upstream_filters, verification,
 };
 use crate::balancer::BalancerError;
 use crate::config::HalfClose;
@@ -96,9 +96,10 @@ impl ProxyHttp for Proxy {
             let request = session.req_header().clone();
             let verification = verification(session).cloned();
             let proxied = proxied(session).cloned();
+            let local = session.server_addr().cloned();
             let connection = ConnectionInfo {
                 tls: client.tls,
-                local: client.local,
+                local: local.as_ref().and_then(local_address),
                 verification: verification.as_ref(),
                 proxied: proxied.as_ref(),
             };

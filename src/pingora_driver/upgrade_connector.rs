@@ -21,10 +21,10 @@ use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora::upstreams::peer::HttpPeer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::client::ConnectionState;
 use super::host_connector::HostConnector;
+use crate::host_socket::HostSocket;
 
 /// Keeps these connections apart from all others in Pingora's pool of idle connections.
 const GROUP_KEY: u64 = 0x7570_6772_6164_6500;
@@ -55,7 +55,7 @@ struct UpgradeConnector {
 impl Connect for UpgradeConnector {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
         let socket = YieldingSocket {
-            socket: self.connector.connect_tcp(address).await?,
+            socket: self.connector.open(address).await?,
             has_written: false,
             client: self.client.clone(),
             tunneled: None,
@@ -66,7 +66,7 @@ impl Connect for UpgradeConnector {
 
 #[derive(Debug)]
 struct YieldingSocket {
-    socket: TcpStream,
+    socket: HostSocket,
     /// Whether there was a write since the last read.
     has_written: bool,
     /// The client whose end has not been passed on.
@@ -136,7 +136,7 @@ impl AsyncWrite for YieldingSocket {
 impl VirtualSocket for YieldingSocket {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         match option {
-            VirtualSockOpt::NoDelay => self.socket.set_nodelay(true),
+            VirtualSockOpt::NoDelay => self.socket.set_nodelay(),
             // Keep-alive is not needed: the tunnel timeout closes idle tunnels.
             _ => Ok(()),
         }

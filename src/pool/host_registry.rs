@@ -61,13 +61,15 @@ impl HostRegistry {
     pub fn host(&mut self, wanted: &config::Host) -> Result<Arc<Host>, BalancerError> {
         let limit = wanted.max_in_flight.and_then(NonZeroU64::new);
         let host = match self.hosts.get(&wanted.id) {
-            Some(known) if known.address() == wanted.address => {
+            Some(known) if *known.address() == wanted.address => {
                 if (known.weight(), known.max_in_flight()) == (wanted.weight, limit) {
                     return Ok(Arc::clone(known));
                 }
                 known.with_weight(wanted.weight)?
             }
-            _ => Host::named(wanted.id.clone(), wanted.address).with_weight(wanted.weight)?,
+            _ => {
+                Host::named(wanted.id.clone(), wanted.address.clone()).with_weight(wanted.weight)?
+            }
         };
         let host = host.with_max_in_flight(limit);
         let host = Arc::new(host);

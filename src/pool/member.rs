@@ -72,7 +72,7 @@ impl Member {
             0 => Arc::new(host.with_weight(1).map_err(|error| error.to_string())?),
             _ => Arc::clone(&host),
         };
-        let peer = peer_template.peer(configured);
+        let peer = peer_template.peer(configured)?;
         Ok(Member {
             tls: peer_template.tls(&peer),
             peer: Arc::new(peer),
@@ -132,9 +132,15 @@ impl Member {
         self.prefers_http1.store(true, Ordering::Relaxed);
     }
 
-    /// The host's own `host:port`, as a Host field.
+    /// The host's own `host:port`, or `localhost` for a Unix socket, as a Host field.
     pub fn host_header(&self) -> &HeaderValue {
         &self.host_header
+    }
+
+    /// The same as text.
+    pub fn authority(&self) -> &str {
+        // It was made from a string.
+        self.host_header.to_str().unwrap_or_default()
     }
 
     /// Whether the host is used only while no primary host is usable.

@@ -4,7 +4,6 @@
 //! a pool with another health check, starts fresh.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use super::outlier_detector::{EjectionState, millis};
 use super::sticky::RandomKey;
 use super::tiers::Tier;
 use super::{Member, Pool, StickyTokens};
-use crate::balancer::{Balancer, Cursor, HostId, StatsSnapshot};
+use crate::balancer::{Balancer, Cursor, HostAddress, HostId, StatsSnapshot};
 
 /// The result of a host's health checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +47,7 @@ pub struct PoolState {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct SavedHost {
     id: String,
-    address: SocketAddr,
+    address: HostAddress,
     verdict: Option<HealthVerdict>,
     /// The time until the next check.
     #[serde(default)]
@@ -172,7 +171,7 @@ impl Pool {
     ) -> impl Iterator<Item = (&'a SavedHost, &'a Member)> {
         state.hosts.iter().filter_map(|known| {
             let member = self.member(&HostId::from(known.id.as_str()))?;
-            (member.host().address() == known.address).then_some((known, member))
+            (*member.host().address() == known.address).then_some((known, member))
         })
     }
 
@@ -197,7 +196,7 @@ impl Pool {
         let next_check = member.next_check();
         SavedHost {
             id: host.id().as_str().to_owned(),
-            address: host.address(),
+            address: host.address().clone(),
             verdict: member.verdict(),
             next_check_ms: next_check.map(|due| millis(due.saturating_duration_since(now))),
             latency_ns: latency

@@ -72,7 +72,7 @@ pub struct RetryStatus {
 /// The status of a host in a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostStatus {
-    /// The identity: the `host:port` of the configuration.
+    /// The identity: the `host:port` or `unix:/path` of the configuration.
     pub id: String,
     /// The display name; `None` if people know it by its `id`.
     pub name: Option<String>,

@@ -1,17 +1,16 @@
 //! The running configuration of the proxy, as one immutable value that a reload replaces as a whole.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
 use super::forwarding::trace_context::TraceSampling;
+use super::forwarding::x_forwarded::LocalAddress;
 use super::http_rules::Via;
 use super::request_limits::{RequestLimits, RouteState};
 use crate::config::{
     self, Access, CleartextHttp2, ClientIdentity, Config, ErrorPages, HalfClose, Http1, Limits,
-    ProxyProtocol, RouteMatch, Timeouts, Underscores,
+    ListenerAddress, ProxyProtocol, RouteMatch, Timeouts, TrustedProxy, Underscores,
 };
 use crate::pool::{HostRegistry, Pool, PoolError};
 use crate::record::Observer;
@@ -32,9 +31,9 @@ pub struct ActiveConfig {
     /// Access rules of each listener.
     pub listeners: Vec<ListenerPolicy>,
     /// Listeners that redirect plain requests to https.
-    https_redirects: Vec<SocketAddr>,
-    /// Networks whose X-Forwarded-* fields are trusted.
-    pub trusted_proxies: Vec<IpNet>,
+    https_redirects: Vec<ListenerAddress>,
+    /// Proxies whose X-Forwarded-* fields are trusted.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// What happens to a request whose client closes its sending side before the response is complete.
     pub half_close: HalfClose,
     /// Protocols to which a connection may be upgraded.
@@ -54,7 +53,7 @@ pub struct ActiveConfig {
     /// Whether hosts of any pool get PROXY headers.
     pub(crate) sends_proxy_protocol: bool,
     /// Listeners that take HTTP/2 without TLS.
-    cleartext_http2: Vec<SocketAddr>,
+    cleartext_http2: Vec<ListenerAddress>,
     /// What happens to request fields with `_` in their names.
     pub(crate) underscores: Underscores,
     /// Fields by which a client could claim a false identity.
@@ -79,7 +78,7 @@ pub enum PreviousPool {
 /// Which peers may connect to a listener, and which of them may send the PROXY protocol.
 #[derive(Debug)]
 pub struct ListenerPolicy {
-    listener: SocketAddr,
+    listener: ListenerAddress,
     access: Access,
     proxy_protocol: Option<ProxyProtocol>,
 }
@@ -136,12 +135,12 @@ impl ActiveConfig {
                 .listeners
                 .iter()
                 .map(|listener| ListenerPolicy {
-                    listener: listener.address,
+                    listener: listener.address.clone(),
                     access: listener.access.clone(),
                     proxy_protocol: listener.proxy_protocol.clone(),
                 })
                 .collect(),
-            https_redirects: redirecting.map(|listener| listener.address).collect(),
+            https_redirects: redirecting.map(|l| l.address.clone()).collect(),
             trusted_proxies: config.trusted_proxies.clone(),
             half_close: config.half_close,
             upgrades: config.upgrades.clone(),
@@ -158,7 +157,7 @@ impl ActiveConfig {
                 .any(|pool| pool.proxy_protocol.is_some()),
             has_http2_hosts: route_states.iter().any(|route| route.may_be_http2),
             route_states,
-            cleartext_http2: cleartext.map(|listener| listener.address).collect(),
+            cleartext_http2: cleartext.map(|l| l.address.clone()).collect(),
             underscores: config.headers.underscores,
             client_identity: config.headers.client_identity.clone(),
             sampling: config.tracing.as_ref().map(|tracing| TraceSampling {
@@ -187,36 +186,40 @@ impl ActiveConfig {
         }
     }
 
-    /// Whether `peer` may connect to the listener at `address`.
-    pub fn admits(&self, address: SocketAddr, peer: IpAddr) -> bool {
+    /// Whether `client` may connect to the listener at `address`. `None`: it has no address.
+    pub fn admits(&self, address: &ListenerAddress, client: Option<IpAddr>) -> bool {
         let policy = self.listener(address);
-        policy.is_none_or(|policy| policy.access.permits(peer))
+        policy.is_none_or(|policy| policy.access.permits(client))
     }
 
     /// The PROXY protocol settings of the listener at `address`. `None`: clients connect to it directly.
-    pub fn proxy_protocol(&self, address: SocketAddr) -> Option<&ProxyProtocol> {
+    pub fn proxy_protocol(&self, address: &ListenerAddress) -> Option<&ProxyProtocol> {
         self.listener(address)?.proxy_protocol.as_ref()
     }
 
     /// Whether plain requests to `local`, the address of a listener or of a connection, are redirected to https.
-    pub(crate) fn redirects_to_https(&self, local: Option<SocketAddr>) -> bool {
-        let is_at = |listener: &SocketAddr, local: SocketAddr| {
-            let (ip, at) = (listener.ip(), local.ip());
-            listener.port() == local.port()
-                && (ip.is_unspecified() || ip.to_canonical() == at.to_canonical())
+    pub(crate) fn redirects_to_https(&self, local: Option<LocalAddress<'_>>) -> bool {
+        let is_at = |listener: &ListenerAddress, local| match (listener, local) {
+            (ListenerAddress::Inet(listener), LocalAddress::Inet(local)) => {
+                let (ip, at) = (listener.ip(), local.ip());
+                listener.port() == local.port()
+                    && (ip.is_unspecified() || ip.to_canonical() == at.to_canonical())
+            }
+            (ListenerAddress::Unix(listener), LocalAddress::Unix(local)) => **listener == *local,
+            _ => false,
         };
         let mut redirects = self.https_redirects.iter();
         redirects.any(|listener| local.is_some_and(|local| is_at(listener, local)))
     }
 
     /// Whether clients may speak HTTP/2 without TLS on the listener at `address`.
-    pub(crate) fn takes_cleartext_http2(&self, address: SocketAddr) -> bool {
-        self.cleartext_http2.contains(&address)
+    pub(crate) fn takes_cleartext_http2(&self, address: &ListenerAddress) -> bool {
+        self.cleartext_http2.contains(address)
     }
 
-    fn listener(&self, address: SocketAddr) -> Option<&ListenerPolicy> {
+    fn listener(&self, address: &ListenerAddress) -> Option<&ListenerPolicy> {
         self.listeners
             .iter()
-            .find(|policy| policy.listener == address)
+            .find(|policy| policy.listener == *address)
     }
 }

@@ -80,7 +80,7 @@ impl RequestContext {
         let record = RequestRecord {
             request: passed.map(|passed| passed.request),
             summary: RequestSummary {
-                client: self.origin.map(|origin| origin.client),
+                client: self.origin.and_then(|origin| origin.client),
                 tls: passed.is_some_and(|passed| passed.tls),
                 version: passed.map(|passed| passed.request.version),
                 began: self.began,

@@ -308,7 +308,7 @@ impl RequestContext {
 
     /// The inputs for selecting the host of the next attempt.
     fn selection_input<'a>(&'a self, request: RequestView<'a>) -> SelectionInput<'a> {
-        let client = self.origin.map(|origin| origin.client);
+        let client = self.origin.and_then(|origin| origin.client);
         let (attempts, tried) = (self.attempts.len(), &self.tried);
         let retries = self.limits().retries.as_ref();
         let retry = RetryRules {

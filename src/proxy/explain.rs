@@ -138,12 +138,16 @@ pub fn explain(
     described: &ExplainRequest,
 ) -> Result<RequestExplanation, ExplainError> {
     let mut request = described.request().map_err(ExplainError::Invalid)?;
-    let origin = described
-        .client
-        .map(|peer| ClientOrigin::new(peer, (&request.headers).into(), &active.trusted_proxies));
+    let origin = described.client.map(|peer| {
+        ClientOrigin::new(
+            Some(peer),
+            (&request.headers).into(),
+            &active.trusted_proxies,
+        )
+    });
     let trusted = origin.is_some_and(|origin| origin.trusted);
     http_rules::drop_fields(&mut request, active, trusted);
-    let client = origin.map(|origin| origin.client);
+    let client = origin.and_then(|origin| origin.client);
     let request = RequestView::from(&request);
     if let Some(name) = &described.pool {
         let mut pools = active.pools.iter();
@@ -262,7 +266,8 @@ impl ExplainRequest {
         request: RequestView<'_>,
         client: Option<IpAddr>,
     ) -> Result<RequestExplanation, ExplainError> {
-        let refusal = if !admission::permits(route, client) {
+        // Without a client it is not known who asks.
+        let refusal = if client.is_some() && !route.access.permits(client) {
             Some("forbidden")
         } else if admission::lacks_certificate(route, self.client_certificate.as_deref()) {
             Some("no_certificate")

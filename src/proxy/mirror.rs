@@ -141,7 +141,7 @@ impl RequestContext {
             proxied: copy.proxied,
             active: Arc::clone(&self.active),
             pool,
-            from: self.origin.map(|origin| origin.client),
+            from: self.origin.and_then(|origin| origin.client),
             head,
             host: copy.host,
             body,

@@ -54,7 +54,8 @@ impl<'a> TemplateValues<'a> {
         let ctx = self.ctx;
         match variable {
             Variable::ClientIp => {
-                let client = ctx.origin.map(|origin| AddressText::new(origin.client));
+                let client = ctx.origin.and_then(|origin| origin.client);
+                let client = client.map(AddressText::new);
                 out.extend_from_slice(client.as_ref().map_or(b"", AddressText::as_bytes));
             }
             Variable::Host => out.extend_from_slice(normalize::encoded_host(target().authority)),

@@ -5,13 +5,12 @@ use bytes::Bytes;
 use pingora::connectors::l4::Connect;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
-use pingora::{Error, ErrorType, OrErr, Result};
+use pingora::{ErrorType, OrErr, Result};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use super::header;
 use crate::config::ProxyProtocolVersion;
-use crate::connect_error::connect_error;
+use crate::host_socket::HostSocket;
 
 /// Opens connections that begin with a header. What uses it limits the time.
 #[derive(Debug)]
@@ -34,18 +33,14 @@ impl ProxyConnector {
 #[async_trait]
 impl Connect for ProxyConnector {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let Some(address) = address.as_inet() else {
-            return Error::e_explain(ErrorType::ConnectError, "not an IP address");
-        };
-        let connected = TcpStream::connect(address).await;
-        let mut socket = connected.map_err(|error| connect_error(error, address))?;
+        let mut socket = HostSocket::connect(address).await?;
         send_header(&mut socket, &self.header).await?;
         Ok(socket.into())
     }
 }
 
 /// Sends the header on a new connection. It does not wait: the empty send buffer has room for the header.
-pub(crate) async fn send_header(socket: &mut TcpStream, header: &[u8]) -> Result<()> {
+pub(crate) async fn send_header(socket: &mut HostSocket, header: &[u8]) -> Result<()> {
     let sent = socket.write_all(header).await;
     sent.or_err(ErrorType::ConnectError, "the PROXY header")
 }

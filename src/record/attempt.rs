@@ -1,9 +1,8 @@
 //! One attempt to send a request to a host.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::balancer::{Host, HostId};
+use crate::balancer::{Host, HostAddress, HostId};
 use crate::pool::{Failure, SelectionReason};
 
 /// One attempt to send a request to a host.
@@ -12,7 +11,7 @@ pub struct Attempt {
     /// The host's id.
     pub host: HostId,
     /// The host's address.
-    pub address: SocketAddr,
+    pub address: HostAddress,
     /// The host's position in the pool.
     pub position: usize,
     /// Why the balancer selected this host.
@@ -45,7 +44,7 @@ impl Attempt {
     ) -> Self {
         Attempt {
             host: host.id().clone(),
-            address: host.address(),
+            address: host.address().clone(),
             position,
             selection_reason,
             began: now,

@@ -27,7 +27,7 @@ impl Display for DebugLine<'_> {
         }
         match summary.client {
             Some(client) => write!(f, " from {client}")?,
-            None => f.write_str(" from an unknown client")?,
+            None => f.write_str(" from a Unix socket")?,
         }
         match record.pool {
             Some((_, pool)) => write!(f, ", pool {}", pool.name())?,

@@ -3,8 +3,6 @@
 //! Pingora and Tokio panic if they cannot create a runtime or a socket. The check runs before them and reports a
 //! shortage in one line.
 
-use std::net::SocketAddr;
-
 use nix::errno::Errno;
 
 use super::StartError;
@@ -21,15 +19,13 @@ const PER_LISTENER: usize = 2;
 /// One client, one host, one health check, one command, one reloaded file, and the exporter of traces.
 const RESERVE: usize = 8;
 
-/// Raises the limit of descriptors as far as allowed, and checks that it suffices to listen on `addresses`.
+/// Raises the limit of descriptors as far as allowed, and checks that it suffices to listen on so many `addresses`.
 ///
 /// # Errors
 /// It does not suffice.
-pub(super) fn ensure_sufficient(
-    addresses: impl Iterator<Item = SocketAddr>,
-) -> Result<(), StartError> {
+pub(super) fn ensure_sufficient(addresses: usize) -> Result<(), StartError> {
     raise_descriptors();
-    let wanted = BASE + PER_LISTENER * addresses.count() + RESERVE;
+    let wanted = BASE + PER_LISTENER * addresses + RESERVE;
     probe_descriptors(wanted).map_err(|(had, error)| {
         let reason = match error.raw_os_error().map(Errno::from_raw) {
             Some(shortage) => advice(shortage),

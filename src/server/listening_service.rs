@@ -4,8 +4,10 @@
 //! the process with one line. A successor receives its sockets from its predecessor instead.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::path::Path;
 use std::process;
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,7 +24,9 @@ use tokio::sync::oneshot;
 
 use super::handover::{Successor, Takeover};
 use super::lifecycle::Lifecycle;
+use super::listener_files::{self, ListenerFiles};
 use super::process_identity::ProcessIdentity;
+use crate::config::ListenerAddress;
 use crate::logging;
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
@@ -37,57 +41,78 @@ const REBIND_INTERVAL: Duration = Duration::from_millis(5);
 /// A socket that is bound but does not listen yet.
 #[derive(Debug)]
 pub(super) struct BoundSocket {
-    address: SocketAddr,
-    socket: TcpSocket,
+    address: ListenerAddress,
+    socket: UnusedSocket,
+}
+
+#[derive(Debug)]
+enum UnusedSocket {
+    Tcp(TcpSocket),
+    Unix(OwnedFd, Arc<Path>, Arc<ListenerFiles>),
 }
 
 impl BoundSocket {
     /// Binds to `address`, one of the listeners `all`, and retries until `timeout`. The error is one line for a person.
     /// Blocks the thread; nothing else runs at that time.
     pub(super) fn bind(
-        address: SocketAddr,
-        all: &[SocketAddr],
+        address: &ListenerAddress,
+        all: &[ListenerAddress],
+        files: &Arc<ListenerFiles>,
         timeout: Duration,
     ) -> Result<Self, String> {
         let deadline = Instant::now() + timeout;
         loop {
-            match BoundSocket::try_bind(address, all) {
+            match BoundSocket::try_bind(address, all, files) {
                 Err(_) if Instant::now() < deadline => thread::sleep(REBIND_INTERVAL),
                 outcome => return outcome,
             }
         }
     }
 
-    fn try_bind(address: SocketAddr, all: &[SocketAddr]) -> Result<Self, String> {
-        let mut ipv4 = all.iter().filter(|other| other.is_ipv4());
-        let has_ipv4_listener = ipv4.any(|other| other.port() == address.port());
-        let bind = || {
-            let socket = match address {
-                SocketAddr::V4(_) => TcpSocket::new_v4(),
-                SocketAddr::V6(_) => TcpSocket::new_v6(),
-            }?;
-            // Allows a restart while connections of the last process are in TIME_WAIT.
-            socket.set_reuseaddr(true)?;
-            if address.is_ipv6() && has_ipv4_listener {
-                // A dual-stack [::] would prevent 0.0.0.0 from being bound on the same port.
-                set_ipv6_v6only(&socket, true)?;
-            }
-            socket.bind(address)?;
-            Ok(socket)
+    fn try_bind(
+        address: &ListenerAddress,
+        all: &[ListenerAddress],
+        files: &Arc<ListenerFiles>,
+    ) -> Result<Self, String> {
+        let bound = match address {
+            ListenerAddress::Inet(inet) => bind_tcp(*inet, all).map(UnusedSocket::Tcp),
+            ListenerAddress::Unix(path) => files
+                .bind(path)
+                .map(|socket| UnusedSocket::Unix(socket, Arc::clone(path), Arc::clone(files))),
         };
-        match bind() {
-            Ok(socket) => Ok(BoundSocket { address, socket }),
+        match bound {
+            Ok(socket) => Ok(BoundSocket {
+                address: address.clone(),
+                socket,
+            }),
             Err(error) => Err(cannot_listen(address, &error)),
         }
     }
 
+    /// Whether `address`, one of the listeners `all`, could be bound now. The error is one line for a person.
+    pub(super) fn try_out(
+        address: &ListenerAddress,
+        all: &[ListenerAddress],
+    ) -> Result<(), String> {
+        let tried = match address {
+            ListenerAddress::Inet(inet) => bind_tcp(*inet, all).map(drop),
+            ListenerAddress::Unix(path) => listener_files::check(path),
+        };
+        tried.map_err(|error| cannot_listen(address, &error))
+    }
+
     /// Starts to listen and adds the socket to the table in which Pingora looks up existing sockets.
     pub(super) fn listen(self, table: &ListenFds) -> Result<(), String> {
-        let listener = self
-            .socket
-            .listen(BACKLOG)
-            .and_then(|listener| listener.into_std())
-            .map_err(|error| cannot_listen(self.address, &error))?;
+        let listening = match self.socket {
+            UnusedSocket::Tcp(socket) => socket
+                .listen(BACKLOG)
+                .and_then(|listener| listener.into_std())
+                .map(OwnedFd::from),
+            UnusedSocket::Unix(socket, path, files) => files
+                .listen(&socket, &path, BACKLOG.cast_signed())
+                .map(|()| socket),
+        };
+        let listener = listening.map_err(|error| cannot_listen(&self.address, &error))?;
         let mut table = table.lock();
         table.add(self.address.to_string(), listener.into_raw_fd());
         info!("listening on {}", self.address);
@@ -95,9 +120,27 @@ impl BoundSocket {
     }
 }
 
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
+fn bind_tcp(address: SocketAddr, all: &[ListenerAddress]) -> io::Result<TcpSocket> {
+    let inet = all.iter().filter_map(ListenerAddress::as_inet);
+    let mut ipv4 = inet.filter(SocketAddr::is_ipv4);
+    let has_ipv4_listener = ipv4.any(|other| other.port() == address.port());
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Allows a restart while connections of the last process are in TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    if address.is_ipv6() && has_ipv4_listener {
+        // A dual-stack [::] would prevent 0.0.0.0 from being bound on the same port.
+        set_ipv6_v6only(&socket, true)?;
+    }
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+fn cannot_listen(address: &ListenerAddress, error: &io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => format!("cannot listen on {address}: address in use"),
+        io::ErrorKind::AddrInUse => format!("cannot listen on {address}: address in use"),
         _ => format!("cannot listen on {address}: {error}"),
     }
 }
@@ -107,11 +150,12 @@ pub(super) struct ListeningService<S> {
     name: String,
     service: Option<S>,
     /// All addresses to listen on.
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<ListenerAddress>,
+    files: Arc<ListenerFiles>,
     /// The sockets that are bound already.
     sockets: Vec<BoundSocket>,
     /// The address that another service listens on.
-    released: Option<SocketAddr>,
+    released: Option<ListenerAddress>,
     /// Receives the remaining sockets from the predecessor.
     successor: Option<Successor>,
     process_identity: Arc<ProcessIdentity>,
@@ -126,22 +170,22 @@ impl<S: Service> ListeningService<S> {
     /// One line about the first address that cannot be bound.
     pub(super) fn new(
         service: S,
-        addresses: Vec<SocketAddr>,
+        (addresses, files): (Vec<ListenerAddress>, Arc<ListenerFiles>),
         successor: Option<Successor>,
         process_identity: Arc<ProcessIdentity>,
         lifecycle: Arc<Lifecycle>,
         timeout: Duration,
     ) -> Result<Self, String> {
         let inherited = |address| successor.as_ref().is_some_and(|s| s.inherits(address));
-        let to_bind = addresses.iter().copied();
-        let to_bind = to_bind.filter(|&address| !inherited(address));
+        let to_bind = addresses.iter().filter(|address| !inherited(address));
         Ok(ListeningService {
             name: service.name().to_owned(),
             service: Some(service),
             sockets: to_bind
-                .map(|address| BoundSocket::bind(address, &addresses, timeout))
+                .map(|address| BoundSocket::bind(address, &addresses, &files, timeout))
                 .collect::<Result<_, _>>()?,
             addresses,
+            files,
             released: None,
             successor,
             process_identity,
@@ -151,6 +195,7 @@ impl<S: Service> ListeningService<S> {
 
     /// Gives the socket of `address` to another service, if it is bound already.
     pub(super) fn release(&mut self, address: SocketAddr) -> Option<BoundSocket> {
+        let address = ListenerAddress::from(address);
         let mut sockets = self.sockets.iter();
         let position = sockets.position(|socket| socket.address == address)?;
         self.released = Some(address);
@@ -173,10 +218,11 @@ impl<S: Service> ListeningService<S> {
         for socket in self.sockets.drain(..) {
             socket.listen(table)?;
         }
-        for &address in &self.addresses {
+        for address in &self.addresses {
             let missing = table.lock().get(&address.to_string()).is_none();
-            if missing && self.released != Some(address) {
-                BoundSocket::bind(address, &self.addresses, REBIND_TIMEOUT)?.listen(table)?;
+            if missing && self.released.as_ref() != Some(address) {
+                let (all, files) = (&self.addresses, &self.files);
+                BoundSocket::bind(address, all, files, REBIND_TIMEOUT)?.listen(table)?;
             }
         }
         Ok(takeover)
@@ -233,6 +279,11 @@ impl<S: Service + 'static> Service for ListeningService<S> {
     }
 
     fn listen_addresses(&self) -> Option<Vec<String>> {
-        Some(self.addresses.iter().map(SocketAddr::to_string).collect())
+        Some(
+            self.addresses
+                .iter()
+                .map(ListenerAddress::to_string)
+                .collect(),
+        )
     }
 }

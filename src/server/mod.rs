@@ -19,6 +19,7 @@ mod history_service;
 mod impact;
 mod keepalive_pool_size;
 mod lifecycle;
+mod listener_files;
 mod listening_service;
 mod metrics_source;
 mod pid_file;

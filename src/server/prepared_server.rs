@@ -1,7 +1,6 @@
 //! The start of a server, step by step: a predecessor, the shared state, the listeners, the services.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process;
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use super::event_loop::{EventContext, EventLoop};
 use super::handover::{HandoverCoordinator, HandoverSources, Program, Successor, TakeoverRequest};
 use super::health_service::HealthService;
 use super::history_service::HistoryService;
+use super::listener_files::ListenerFiles;
 use super::listening_service::{ListeningService, REBIND_TIMEOUT};
 use super::metrics_source::ServerMetricsSource;
 use super::pingora_options::{server_conf, server_options};
@@ -35,7 +35,7 @@ use super::shared_state::{InitialState, SharedState};
 use super::tls::TlsState;
 use super::{config_summary, descriptor_check};
 use crate::admin::{Api, ApiServer, Caller, ProcessCommand};
-use crate::config::Config;
+use crate::config::{Config, ListenerAddress};
 use crate::discovery::Leaving;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
@@ -69,7 +69,7 @@ impl PreparedServer {
         file: Option<&Path>,
         upgrade: Option<&TakeoverRequest>,
     ) -> Result<Self, StartError> {
-        descriptor_check::ensure_sufficient(addresses(&config).into_iter())?;
+        descriptor_check::ensure_sufficient(addresses(&config).len())?;
         log_start(&config, file, upgrade.is_some());
         let program = Program::running().map_err(|error| {
             StartError::Listen(format!("cannot find out which program this is: {error}"))
@@ -93,9 +93,10 @@ impl PreparedServer {
 
         let initial = InitialState::build(config, file, successor.as_ref())?;
         let shared = initial.shared.clone();
-        let handover = handover_coordinator(&initial, program, file.is_some());
+        let files = Arc::new(ListenerFiles::new(&initial.config.listeners));
+        let handover = handover_coordinator(&initial, program, file.is_some(), &files);
         let process_identity =
-            process_identity(&initial, runtime_paths, &handover, &control_socket);
+            process_identity(&initial, runtime_paths, &handover, &control_socket, &files);
 
         let mut server = Server::new_with_opt_and_conf(None, server_conf(initial.idle));
         let mut edge = edge(&initial, &server);
@@ -109,7 +110,7 @@ impl PreparedServer {
         let tls = add_listeners(&mut edge, &initial)?;
         let mut listening = ListeningService::new(
             edge,
-            addresses(&initial.config),
+            (addresses(&initial.config), files),
             successor,
             Arc::clone(&process_identity),
             Arc::clone(&shared.lifecycle),
@@ -181,9 +182,13 @@ impl PreparedServer {
 }
 
 /// All listening addresses, including the admin listener.
-fn addresses(config: &Config) -> Vec<SocketAddr> {
-    let listeners = config.listeners.iter().map(|listener| listener.address);
-    listeners.chain(config.admin.address).collect()
+fn addresses(config: &Config) -> Vec<ListenerAddress> {
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|listener| listener.address.clone());
+    let admin = config.admin.address.map(ListenerAddress::from);
+    listeners.chain(admin).collect()
 }
 
 fn log_start(config: &Config, file: Option<&Path>, is_upgrade: bool) {
@@ -221,6 +226,7 @@ fn handover_coordinator(
     initial: &InitialState,
     program: Program,
     reloadable: bool,
+    files: &Arc<ListenerFiles>,
 ) -> Arc<HandoverCoordinator> {
     let shared = &initial.shared;
     Arc::new(HandoverCoordinator::new(
@@ -233,6 +239,7 @@ fn handover_coordinator(
             loaded_config: Arc::clone(&shared.loaded_config),
             ticket_keys: Arc::clone(&shared.ticket_keys),
             sources: Arc::clone(shared.discovery.table()),
+            files: Arc::clone(files),
         },
         Arc::clone(&shared.lifecycle),
         shared.change_locks.clone(),
@@ -244,6 +251,7 @@ fn process_identity(
     runtime_paths: RuntimePaths,
     handover: &Arc<HandoverCoordinator>,
     control_socket: &Arc<ControlSocket>,
+    files: &Arc<ListenerFiles>,
 ) -> Arc<ProcessIdentity> {
     let listeners = initial.config.listeners.iter();
     let shared = &initial.shared;
@@ -257,7 +265,8 @@ fn process_identity(
             control_socket: Arc::clone(control_socket),
             logs: Arc::clone(&shared.observers.logs),
             lifecycle: Arc::clone(&shared.lifecycle),
-            listeners: listeners.map(|listener| listener.address).collect(),
+            listeners: listeners.map(|l| l.address.clone()).collect(),
+            files: Arc::clone(files),
             probes: Arc::clone(&shared.probes),
         },
     ))
@@ -330,7 +339,7 @@ fn api(
 fn add_listeners(
     edge: &mut Edge,
     initial: &InitialState,
-) -> Result<Vec<(SocketAddr, Arc<TlsState>)>, StartError> {
+) -> Result<Vec<(ListenerAddress, Arc<TlsState>)>, StartError> {
     let shared = &initial.shared;
     let counters = shared.observers.counts.tickets();
     let mut states = Vec::new();
@@ -341,8 +350,8 @@ fn add_listeners(
             &counters,
             &shared.acme.challenges,
         )?;
-        edge.listen(listener.address, state.clone());
-        states.extend(state.map(|state| (listener.address, state)));
+        edge.listen(listener.address.clone(), state.clone());
+        states.extend(state.map(|state| (listener.address.clone(), state)));
     }
     Ok(states)
 }
@@ -351,7 +360,7 @@ fn health_service(
     initial: InitialState,
     file: Option<&Path>,
     previewer: ReloadPreviewer,
-    tls: Vec<(SocketAddr, Arc<TlsState>)>,
+    tls: Vec<(ListenerAddress, Arc<TlsState>)>,
 ) -> HealthService {
     let shared = initial.shared;
     let acme = AcmeService::new(

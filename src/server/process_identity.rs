@@ -1,7 +1,6 @@
 //! The identity of the serving process towards other processes: its pid file, its upgrade socket, and its notifications
 //! to systemd.
 
-use std::net::SocketAddr;
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,11 +19,13 @@ use super::handover::{
     ExpectedProbes, HandoverCoordinator, HandoverListener, PredecessorWatch, Takeover,
 };
 use super::lifecycle::{Lifecycle, Phase};
+use super::listener_files::ListenerFiles;
 use super::pid_file::PidFile;
 use super::reloader::{ReloaderHandle, note_outcome};
 use super::runtime_paths::RuntimePaths;
 use super::systemd;
 use crate::access_log::OpenLogs;
+use crate::config::ListenerAddress;
 use crate::event_log::{EventKind, EventLog};
 use crate::logging;
 use crate::proxy::ActiveConfig;
@@ -58,7 +59,8 @@ pub(super) struct IdentityContext {
     pub(super) logs: Arc<OpenLogs>,
     pub(super) lifecycle: Arc<Lifecycle>,
     /// The addresses of the listeners for clients.
-    pub(super) listeners: Vec<SocketAddr>,
+    pub(super) listeners: Vec<ListenerAddress>,
+    pub(super) files: Arc<ListenerFiles>,
     pub(super) probes: Arc<ExpectedProbes>,
 }
 
@@ -86,7 +88,7 @@ impl ProcessIdentity {
     /// Starts to serve on `addresses`. A predecessor, if there is one, is notified and drains.
     pub(super) async fn start_serving(
         self: &Arc<Self>,
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<ListenerAddress>,
         table: ListenFds,
         takeover: Option<Takeover>,
     ) {
@@ -134,7 +136,10 @@ impl ProcessIdentity {
             // Until the watch ends, the predecessor stays the main process: otherwise systemd would end both when this
             // one dies.
             Some(watch) => self.answer_predecessor(watch),
-            None => self.notify_main_pid(),
+            None => {
+                self.context.files.adopt();
+                self.notify_main_pid();
+            }
         }
         if reloaded {
             let (reloads, event_log) =
@@ -180,7 +185,10 @@ impl ProcessIdentity {
                 }
             };
             match watch.answer(&this.context.probes, leaves).await {
-                Ok(()) => this.notify_main_pid(),
+                Ok(()) => {
+                    this.context.files.adopt();
+                    this.notify_main_pid();
+                }
                 Err(reason) => {
                     error!("this process has to go: {reason}");
                     // systemd would take further notifications for those of the service.
@@ -265,6 +273,7 @@ impl ProcessIdentity {
         if let Some(handover_listener) = self.lock_handover_listener().take() {
             handover_listener.remove_file();
         }
+        self.context.files.remove();
         self.context.handover.remove_socket();
         self.context.control_socket.remove();
         self.pid_file.remove();

@@ -1,9 +1,7 @@
 //! The preview of a reload. It runs beside the reloader, so that it does not delay a reload.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -11,7 +9,7 @@ use super::config_diff::ConfigDiff;
 use super::listening_service::BoundSocket;
 use super::reloader::{ReloadError, read_file};
 use super::runtime_overrides::RuntimeOverrides;
-use crate::config::Config;
+use crate::config::{Config, ListenerAddress};
 use crate::discovery::{SourceTable, with_members};
 
 /// The result of a preview.
@@ -85,10 +83,9 @@ impl ReloadPreviewer {
             .bind_lock
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let unavailable = added.into_iter().filter_map(|address| {
-            let bound = BoundSocket::bind(address, &all, Duration::ZERO);
-            bound.err()
-        });
+        let unavailable = added
+            .into_iter()
+            .filter_map(|address| BoundSocket::try_out(&address, &all).err());
         Ok(ReloadForecast {
             unavailable: unavailable.collect(),
             changes,
@@ -99,7 +96,11 @@ impl ReloadPreviewer {
 }
 
 /// All listening addresses, including the admin listener.
-fn addresses(config: &Config) -> Vec<SocketAddr> {
-    let listeners = config.listeners.iter().map(|listener| listener.address);
-    listeners.chain(config.admin.address).collect()
+fn addresses(config: &Config) -> Vec<ListenerAddress> {
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|listener| listener.address.clone());
+    let admin = config.admin.address.map(ListenerAddress::from);
+    listeners.chain(admin).collect()
 }

@@ -7,7 +7,6 @@ mod cluster_changes;
 mod found_hosts;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use tokio::task::spawn_blocking;
 
 use crate::admin::{ChangeError, LoadedConfig, PoolChange};
 use crate::cluster::Cluster;
-use crate::config::Config;
+use crate::config::{Config, ListenerAddress};
 use crate::discovery::{Discovery, Leaving};
 use crate::event_log::{EventKind, EventLog};
 use crate::health::Monitor;
@@ -155,7 +154,7 @@ pub(super) struct Reloader {
     /// The configuration in effect, for all other readers.
     pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
     /// What may change about TLS, by the address of the listener.
-    pub(super) tls: Vec<(SocketAddr, Arc<TlsState>)>,
+    pub(super) tls: Vec<(ListenerAddress, Arc<TlsState>)>,
     pub(super) certificate_watch: CertificateWatch,
     pub(super) acme: SharedAcme,
     pub(super) event_log: Arc<EventLog>,

@@ -5,13 +5,12 @@
 //! with the process.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::admin::{ChangeError, MaintenanceSettings, PoolChange};
-use crate::balancer::{HostId, MAX_WEIGHT};
+use crate::balancer::{HostAddress, HostId, MAX_WEIGHT};
 use crate::config::{self, Config, Host, Maintenance};
 use crate::event_log::EventKind;
 use crate::pool::{Member, Pool};
@@ -45,7 +44,7 @@ struct HostSettings {
 struct AddedHost {
     id: String,
     /// The resolved address of the name in `id`.
-    address: SocketAddr,
+    address: HostAddress,
     #[serde(rename = "words")]
     settings: HostSettings,
 }
@@ -226,7 +225,7 @@ impl RuntimeOverrides {
         else {
             pool_overrides.added.push(AddedHost {
                 id: host.id.as_str().to_owned(),
-                address: host.address,
+                address: host.address.clone(),
                 settings,
             });
             return Ok(());
@@ -393,7 +392,7 @@ impl AddedHost {
             backup,
             max_in_flight,
         } = self.settings;
-        let host = Host::at(&self.id, self.address).ok()?;
+        let host = Host::at(&self.id, self.address.clone()).ok()?;
         (weight <= MAX_WEIGHT).then_some(Host {
             weight,
             backup,
@@ -427,7 +426,7 @@ fn find_member<'a>(pool: &'a Pool, id: &HostId) -> Result<&'a Member, ChangeErro
 
 /// Whether a host of a pool has the same address, in any spelling.
 fn is_same(member: &Member, host: &Host) -> bool {
-    let known = Host::at(member.host().id().as_str(), member.host().address());
+    let known = Host::at(member.host().id().as_str(), member.host().address().clone());
     known.is_ok_and(|known| known.is_same(host))
 }
 

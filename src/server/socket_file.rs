@@ -18,14 +18,15 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 pub(super) struct SocketFile(Mutex<Option<SocketEntry>>);
 
+/// A socket that this process has put into the file system.
 #[derive(Debug, Clone)]
-struct SocketEntry {
+pub(super) struct SocketEntry {
     path: PathBuf,
     file: FileId,
 }
 
-/// Device and inode of a file.
-type FileId = (u64, u64);
+/// Device, inode and creation time of a socket. The inode alone may be that of a later file.
+type FileId = (u64, u64, i64, i64);
 
 impl SocketFile {
     /// Listens at `path`, for the owner only, and replaces an existing socket by a rename: there is no moment without
@@ -69,10 +70,8 @@ impl SocketFile {
 
     /// Removes the file unless another process has replaced it.
     pub(super) fn remove(&self) {
-        if let Some(entry) = self.entry().take()
-            && entry.is_current()
-        {
-            let _ = fs::remove_file(entry.path);
+        if let Some(entry) = self.entry().take() {
+            entry.remove();
         }
     }
 
@@ -94,8 +93,31 @@ impl SocketFile {
 }
 
 impl SocketEntry {
-    fn is_current(&self) -> bool {
+    /// The socket that is at `path` now.
+    ///
+    /// # Errors
+    /// There is no file.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        Ok(SocketEntry {
+            path: path.to_owned(),
+            file: file_id(path)?,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether no other process has replaced or removed the file.
+    pub(super) fn is_current(&self) -> bool {
         file_id(&self.path).is_ok_and(|found| found == self.file)
+    }
+
+    /// Removes the file unless another process has replaced it.
+    pub(super) fn remove(&self) {
+        if self.is_current() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -106,7 +128,8 @@ pub(super) fn is_same_socket(one: &Path, other: &Path) -> bool {
 
 fn file_id(path: &Path) -> io::Result<FileId> {
     let found = fs::symlink_metadata(path)?;
-    Ok((found.dev(), found.ino()))
+    // Nothing writes to a socket's file, so it was modified when it was created.
+    Ok((found.dev(), found.ino(), found.mtime(), found.mtime_nsec()))
 }
 
 #[cfg(test)]

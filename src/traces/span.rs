@@ -8,6 +8,7 @@ use http::Version;
 
 use super::finished_request::{FinishedRequest, RequestText};
 use super::otlp::{Attributes, CLIENT, ERROR, ProtoMessage, SERVER, field};
+use crate::balancer::HostAddress;
 use crate::record::{Attempt, AttemptOutcome, TerminationReason};
 
 /// Span flag: the trace is recorded, as in W3C trace flags.
@@ -142,8 +143,16 @@ fn describe_attempt(
 ) {
     describe_method(attributes, request);
     describe_server(attributes, attempt.host.as_str());
-    attributes.address("network.peer.address", attempt.address.ip());
-    attributes.integer("network.peer.port", attempt.address.port());
+    match &attempt.address {
+        HostAddress::Inet(address) => {
+            attributes.address("network.peer.address", address.ip());
+            attributes.integer("network.peer.port", address.port());
+        }
+        HostAddress::Unix(path) => {
+            attributes.text("network.transport", "unix");
+            attributes.text("network.peer.address", &path.to_string_lossy());
+        }
+    }
     attributes.text("ballast.host", attempt.host.as_str());
     attributes.text("ballast.why", attempt.selection_reason.code());
     attributes.text("ballast.reason", attempt.outcome.code());
@@ -197,7 +206,9 @@ fn known_method(method: &str) -> Option<&'static str> {
 }
 
 fn describe_server(attributes: &mut Attributes<'_>, authority: &str) {
-    let (name, port) = split_authority(authority);
+    // The name of a Unix socket is its path.
+    let path = authority.strip_prefix("unix:");
+    let (name, port) = path.map_or_else(|| split_authority(authority), |path| (path, None));
     attributes.text("server.address", name);
     if let Some(port) = port {
         attributes.integer("server.port", port);

@@ -102,6 +102,7 @@ fn every_key_has_its_default() {
     let has = |essence: &[u8]| compression.types.iter().any(|known| known.matches(essence));
     assert!(has(b"text/html") && has(b"application/ld+json") && has(b"image/svg+xml"));
     assert!(!has(b"text/event-stream") && !has(b"image/png") && !has(b"application/zip"));
+    assert_eq!(config.listeners[0].mode, None);
     assert_eq!(config.listeners[0].tls, None);
     let catch_all = Route {
         matches: RouteMatch {

@@ -72,8 +72,9 @@ fn names_are_resolved_once_by_the_system() {
     );
     let config = Config::load(&file).expect("a configuration");
     let host = &config.pools[0].members[0];
-    assert!(host.address.ip().is_loopback());
-    assert_eq!(host.address.port(), 81);
+    let address = host.address.as_inet().expect("an IP address");
+    assert!(address.ip().is_loopback());
+    assert_eq!(address.port(), 81);
 }
 
 #[test]

@@ -331,7 +331,7 @@ fn variables_are_replaced_in_values() {
         .listeners
         .iter()
         .map(|listener| listener.address.port());
-    assert_eq!(Vec::from_iter(ports), [8080, 81, 82]);
+    assert_eq!(Vec::from_iter(ports), [8080, 81, 82].map(Some));
     assert_eq!(config.limits.max_in_flight, Some(8080));
     assert!(config.pools[0].tls.is_some());
     let path = &config.dump()["pools"]["web"]["health_check"]["path"];

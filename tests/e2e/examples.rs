@@ -12,7 +12,8 @@ use crate::proxy_protocol_to_hosts::host::ProxiedHost;
 use crate::support::http2::{Http2, request};
 use crate::support::http2_backend::Http2Backend;
 use crate::support::{
-    Authority, Backend, Ballast, Client, LISTEN, Reply, Response, SOON, file, free, wait_until,
+    Authority, Backend, Ballast, Client, LISTEN, Reply, Response, SOON, UnixRelay, file, free,
+    wait_until,
 };
 
 /// A running example.
@@ -43,6 +44,7 @@ fn start_at(name: &str, hosts: &[SocketAddr]) -> Example {
             .replace("0.0.0.0:443", &tls.to_string())
             .replace("127.0.0.1:9900", &free().to_string())
             .replace("acme-v02.api.letsencrypt.org", "127.0.0.1:9")
+            .replace("unix:/run", &format!("unix:{}", folder.display()))
             .replace("/var/lib/ballast", &folder.display().to_string())
             .replace("/etc/ballast", &folder.display().to_string())
             .replace("/etc/letsencrypt", &folder.display().to_string());
@@ -236,6 +238,30 @@ fn sessions_stay_with_their_host() {
         ));
         assert_eq!(again.backend(), first.backend());
     }
+}
+
+#[test]
+fn an_application_listens_on_unix_sockets() {
+    let [a, b] = backends();
+    let example = start("unix-sockets.yaml", &[]);
+    let path = |name: &str| example.ballast.path(name);
+    let _relays = [("app-1.sock", &a), ("app-2.sock", &b)]
+        .map(|(name, backend)| UnixRelay::start(path(name), backend.address()));
+    let served = ["/1", "/2"].map(|path| example.get("app.example.com", path).backend().to_owned());
+    assert!(
+        served.iter().all(|name| name.starts_with('h')),
+        "{served:?}"
+    );
+    let mut client = Client::try_unix(&path("front.sock")).expect("connected");
+    let header = "PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n";
+    let request = format!("{header}GET /front HTTP/1.1\r\nHost: app.example.com\r\n\r\n");
+    assert_eq!(client.request(request).expect("a response").status, 200);
+    let requests = [a.all(), b.all()].concat();
+    let mut front = requests
+        .iter()
+        .filter(|request| request.head.word(1) == "/front");
+    let front = front.next().expect("a host got it");
+    assert_eq!(front.head.get("x-forwarded-for"), Some("203.0.113.9"));
 }
 
 #[test]

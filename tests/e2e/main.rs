@@ -74,6 +74,7 @@ mod tls;
 mod tls_policy;
 mod tls_to_hosts;
 mod traces;
+mod unix_sockets;
 mod upgrades;
 mod websocket;
 mod workers;

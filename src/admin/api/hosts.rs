@@ -17,7 +17,7 @@ use crate::pool::{HostStatus, Pool};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewHost {
-    /// Its `host:port`, which becomes its id. A name is resolved once.
+    /// Its `host:port` or `unix:/path`, which becomes its id. A name is resolved once.
     pub address: String,
     /// Its weight, 0 to 10,000.
     #[serde(default = "one")]

@@ -2,17 +2,17 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::error::BalancerError;
+use super::host_address::HostAddress;
 use super::host_stats::{HostStats, StatsSnapshot};
 
 /// The largest weight of a host. The bound keeps fractions of in-flight by weight exact in an `f64`.
 pub const MAX_WEIGHT: u32 = 10_000;
 
-/// The identity of a host: the `host:port` of the configuration, exactly as written there.
+/// The identity of a host: the `host:port` or `unix:/path` of the configuration, exactly as written there.
 ///
 /// Cloning is one atomic increment. Two ids are equal if their texts are.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,7 +55,7 @@ impl fmt::Debug for HostId {
 /// state of the old one, so the counts survive remove and add, a reload and a change of algorithm.
 pub struct Host {
     id: HostId,
-    address: SocketAddr,
+    address: HostAddress,
     weight: u32,
     max_in_flight: Option<NonZeroU64>,
     stats: Arc<HostStats>,
@@ -63,12 +63,12 @@ pub struct Host {
 
 impl Host {
     /// A host of weight 1 whose identity is its address.
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: HostAddress) -> Self {
         Host::named(address.to_string().as_str(), address)
     }
 
     /// A host of weight 1 with this identity and address.
-    pub fn named(id: impl Into<HostId>, address: SocketAddr) -> Self {
+    pub fn named(id: impl Into<HostId>, address: HostAddress) -> Self {
         Host {
             id: id.into(),
             address,
@@ -107,7 +107,7 @@ impl Host {
     fn duplicate(&self) -> Self {
         Host {
             id: self.id.clone(),
-            address: self.address,
+            address: self.address.clone(),
             weight: self.weight,
             max_in_flight: self.max_in_flight,
             stats: Arc::clone(&self.stats),
@@ -120,8 +120,8 @@ impl Host {
     }
 
     /// The address that requests are sent to.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &HostAddress {
+        &self.address
     }
 
     /// The weight relative to other hosts; 0 means no requests.

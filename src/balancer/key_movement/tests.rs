@@ -8,10 +8,10 @@ use super::*;
 const SAMPLES: u32 = 2_000;
 const TOLERANCE: f64 = 4.0 * 0.5 / 44.7;
 
-type Server = (String, SocketAddr, u32);
+type Server = (String, HostAddress, u32);
 
 fn server(number: u8, weight: u32) -> Server {
-    let address = SocketAddr::from(([10, 0, 0, number], 80));
+    let address = HostAddress::from(([10, 0, 0, number], 80));
     (address.to_string(), address, weight)
 }
 
@@ -20,7 +20,7 @@ fn movement(before: (&str, &[Server]), after: (&str, &[Server])) -> (f64, f64) {
     let options = Options::new();
     let [old, new] = [before.1, after.1].map(|servers| {
         let hosts = servers.iter();
-        Vec::from_iter(hosts.map(|(id, address, weight)| (id.as_str(), *address, *weight)))
+        Vec::from_iter(hosts.map(|(id, address, weight)| (id.as_str(), address.clone(), *weight)))
     });
     let mapping = |algorithm, hosts| KeyMapping {
         algorithm,
@@ -70,14 +70,14 @@ fn the_tenth_host_moves_a_tenth_of_the_keys() {
 fn a_server_is_its_address() {
     let before = [server(1, 1), server(2, 1), server(3, 1)];
     let mut moved_away = before.clone();
-    moved_away[0].1 = SocketAddr::from(([10, 0, 0, 9], 80));
+    moved_away[0].1 = HostAddress::from(([10, 0, 0, 9], 80));
     for algorithm in HASHING {
         let (moved, minimum) = movement((algorithm, &before), (algorithm, &moved_away));
         assert!((minimum - 1.0 / 3.0).abs() < 1e-9, "{minimum}");
         assert!((moved - minimum).abs() < 0.1, "{algorithm}: {moved}");
     }
     // Another spelling of the only host gives it the same keys.
-    let spelled = [("one:80".to_owned(), before[0].1, 1)];
+    let spelled = [("one:80".to_owned(), before[0].1.clone(), 1)];
     assert_eq!(
         movement(("ip_hash", &before[..1]), ("ip_hash", &spelled)),
         (0.0, 0.0)
@@ -94,7 +94,7 @@ fn another_algorithm_moves_all_keys_but_those_that_meet_by_chance() {
 
 #[test]
 fn without_a_host_there_is_no_share() {
-    let hosts = [("a:80", SocketAddr::from(([10, 0, 0, 1], 80)), 0)];
+    let hosts = [("a:80", HostAddress::from(([10, 0, 0, 1], 80)), 0)];
     let options = Options::new();
     let mapping = KeyMapping {
         algorithm: "ip_hash",

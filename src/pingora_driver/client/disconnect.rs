@@ -2,18 +2,17 @@
 //! host is working, Pingora itself reads from the client's session, and the stream reports the disconnect.
 
 use std::future::{pending, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
-use tokio::net::TcpStream;
 
 use super::connection_state::{ConnectionState, ReadMode};
 use super::stream::ClientStream;
-use crate::connect_error::connect_error;
+use crate::host_socket::HostSocket;
 
 /// Resolves when the client disconnects.
 pub(crate) async fn wait_for_disconnect(session: &mut ServerSession) -> Box<Error> {
@@ -53,16 +52,15 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 impl ConnectionState {
-    /// Opens a TCP connection to a host, and fails as soon as the client disconnects.
-    pub(crate) async fn connect_tcp(&self, address: &SocketAddr) -> Result<TcpStream> {
-        let mut connecting = pin!(TcpStream::connect(address));
+    /// Opens a connection to a host, and fails as soon as the client disconnects.
+    pub(crate) async fn connect(&self, address: &SocketAddr) -> Result<HostSocket> {
+        let mut connecting = pin!(HostSocket::connect(address));
         let connected = poll_fn(|context| match connecting.as_mut().poll(context) {
             Poll::Ready(connected) => Poll::Ready(Ok(connected)),
             Poll::Pending => self.poll_lent_socket(context).map(Err),
         });
         match connected.await {
-            Ok(Ok(socket)) => Ok(socket),
-            Ok(Err(error)) => Err(connect_error(error, address)),
+            Ok(connected) => connected,
             Err(disconnect) => Err(Error::because(
                 ErrorType::ConnectionClosed,
                 "the client has disconnected",

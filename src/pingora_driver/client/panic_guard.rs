@@ -49,11 +49,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> PanicGuard<A> {
     }
 
     /// Responds to a `client` that speaks plain HTTP on a TLS port.
-    pub async fn refuse_plain(&self, stream: impl AsyncRead + AsyncWrite + Unpin, client: IpAddr) {
+    pub async fn refuse_plain(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        client: Option<IpAddr>,
+    ) {
         let response = LocalResponse::NO_TLS;
         report_early_error(
             &self.active.load(),
-            (Some(client), false),
+            (client, false),
             Instant::now(),
             Some(response.status()),
             response.len(),

@@ -9,7 +9,9 @@ use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 
+use crate::balancer::HostAddress;
 use crate::config;
+use crate::host_socket::UnixConnector;
 use crate::host_tls::{HostTls, PoolTlsClient};
 use crate::proxy_protocol::ProxyConnector;
 
@@ -73,7 +75,10 @@ impl<'a> PeerTemplate<'a> {
     }
 
     /// How Pingora connects to `host`.
-    pub(super) fn peer(&self, host: &config::Host) -> HttpPeer {
+    ///
+    /// # Errors
+    /// The name for TLS to a Unix socket is not known, or its path is not one.
+    pub(super) fn peer(&self, host: &config::Host) -> Result<HttpPeer, String> {
         let server_name = self.tls.map(|tls| {
             // A certificate names an IPv6 address without the brackets of the URL.
             let host_name = host.server_name.as_ref().unwrap_or(&host.name);
@@ -82,11 +87,18 @@ impl<'a> PeerTemplate<'a> {
                 .clone()
                 .unwrap_or_else(|| host_name.to_owned())
         });
-        let mut peer = HttpPeer::new(
-            host.address,
-            self.tls.is_some(),
-            server_name.unwrap_or_default(),
-        );
+        let (has_tls, server_name) = (self.tls.is_some(), server_name.unwrap_or_default());
+        let mut peer = match &host.address {
+            HostAddress::Inet(address) => HttpPeer::new(*address, has_tls, server_name),
+            HostAddress::Unix(path) => {
+                if self.tls.is_some_and(|tls| tls.server_name.is_none()) {
+                    let id = &host.id;
+                    return Err(format!("TLS to `{id}` needs the key `tls.server_name`"));
+                }
+                HttpPeer::new_uds(&path.to_string_lossy(), has_tls, server_name)
+                    .map_err(|error| error.to_string())?
+            }
+        };
         peer.group_key = self.group_key;
         peer.client_cert_key = self.client_cert_key.clone();
         let options = &mut peer.options;
@@ -97,10 +109,11 @@ impl<'a> PeerTemplate<'a> {
         options.idle_timeout = Some(self.timeouts.idle);
         options.ca = self.ca.clone();
         // Requests of clients put one with their own header in its place.
-        options.custom_l4 = self
-            .proxy_connector
-            .clone()
-            .map(|connector| connector as Arc<_>);
+        options.custom_l4 = match (&self.proxy_connector, &host.address) {
+            (Some(connector), _) => Some(Arc::clone(connector) as Arc<_>),
+            (None, HostAddress::Unix(_)) => Some(Arc::new(UnixConnector)),
+            (None, HostAddress::Inet(_)) => None,
+        };
         match self.protocol {
             config::Protocol::Http1 => {}
             config::Protocol::Http2 | config::Protocol::H2c => options.set_http_version(2, 2),
@@ -123,7 +136,7 @@ impl<'a> PeerTemplate<'a> {
             options.verify_cert = tls.verify;
             options.verify_hostname = tls.verify;
         }
-        peer
+        Ok(peer)
     }
 }
 

@@ -5,7 +5,5 @@ mod routing;
 pub(crate) mod traffic_state;
 
 pub use rate_limit::client_network;
-pub(crate) use routing::{
-    lacks_certificate, maintenance, may_need_http2, permits, route, routing_input,
-};
+pub(crate) use routing::{lacks_certificate, maintenance, may_need_http2, route, routing_input};
 pub use traffic_state::TrafficState;

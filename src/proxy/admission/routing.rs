@@ -67,7 +67,7 @@ impl Proxy {
         ctx: &mut RequestContext,
     ) -> Option<Box<LocalMessage>> {
         let route = &ctx.active.routes[ctx.route?];
-        let client = ctx.origin.map(|origin| origin.client);
+        let client = ctx.origin.and_then(|origin| origin.client);
         let pool = match route.action.get() {
             Action::Pool(pool) => Some(pool.index),
             Action::Split(shares, key) => {
@@ -124,7 +124,7 @@ impl Proxy {
     }
 
     fn refuse(&self, request: RequestView<'_>, ctx: &mut RequestContext) -> Option<LocalResponse> {
-        let client = ctx.origin.map(|origin| origin.client);
+        let client = ctx.origin.and_then(|origin| origin.client);
         let rate_exceeded = |scope, rate: &_| {
             let counted = self.rate_limiter().check(scope, rate, client, request);
             counted.err().map(LocalResponse::too_many_requests)
@@ -141,7 +141,7 @@ impl Proxy {
         };
         let state = &ctx.active.route_states[number];
         (ctx.route, ctx.retry, ctx.limits) = (Some(number), route.retry, state.limits);
-        if !permits(route, client) {
+        if !route.access.permits(client) {
             return Some(LocalResponse::FORBIDDEN);
         }
         let subject = ctx.verification().and_then(ClientVerification::subject);
@@ -169,7 +169,7 @@ const CHALLENGES: &[u8] = b"/.well-known/acme-challenge/";
 
 /// Whether a request may go to a host of HTTP/2, which the engine does not speak.
 pub(crate) fn may_need_http2(request: RequestView<'_>, ctx: &RequestContext) -> bool {
-    let client = ctx.origin.map(|origin| origin.client);
+    let client = ctx.origin.and_then(|origin| origin.client);
     match route(&ctx.active, request, client) {
         Ok(Some((number, _))) => ctx.active.route_states[number].may_be_http2,
         Ok(None) | Err(AmbiguousPath) => false,
@@ -220,9 +220,4 @@ pub(crate) fn routing_input(request: RequestView<'_>, client: Option<IpAddr>) ->
 /// Whether a route requires a client's certificate, and a client with this subject has none.
 pub(crate) fn lacks_certificate(route: &Route, subject: Option<&str>) -> bool {
     route.client_certificate == CertificateMode::Required && subject.is_none()
-}
-
-/// Whether a route permits a client. A client without an IP address is always permitted.
-pub(crate) fn permits(route: &Route, client: Option<IpAddr>) -> bool {
-    client.is_none_or(|client| route.access.permits(client))
 }

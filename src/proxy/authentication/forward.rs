@@ -103,7 +103,7 @@ async fn send(
                     _ => question(path, lease.member().host_header().as_bytes()),
                 }
             };
-            let client = ctx.origin.map(|origin| origin.client);
+            let client = ctx.origin.and_then(|origin| origin.client);
             let target = (pool, connection.proxied.map(|proxied| &**proxied));
             ask_pool(proxy, target, (request, client), question, limits).await
         }

@@ -9,7 +9,7 @@ use super::certificate_fields::set_certificate_fields;
 use super::header_editor::HeaderEditor;
 use super::request_id::{REQUEST_ID, RequestId};
 use super::trace_context;
-use super::x_forwarded::ConnectionInfo;
+use super::x_forwarded::{ClientOrigin, ConnectionInfo};
 use crate::config::HostHeader;
 use crate::message::RequestView;
 use crate::proxy::context::RequestContext;
@@ -18,14 +18,13 @@ use crate::proxy::http_rules;
 use crate::proxy::request_target::RequestTarget;
 
 impl RequestContext {
-    /// Reads from a request its id, client, upgrade and trace context. `peer` is the other end of its connection.
+    /// Reads from a request its id, client, upgrade and trace context. `peer` is the other end of its connection,
+    /// `None` if that has connected to a Unix socket.
     pub(crate) fn identify(&mut self, request: RequestView<'_>, peer: Option<std::net::IpAddr>) {
         let id = request.get(&REQUEST_ID);
         self.id = id.map(|id| RequestId::FromClient(id.into()));
         let networks = &self.active.trusted_proxies;
-        self.origin = peer.map(|peer| {
-            crate::proxy::forwarding::x_forwarded::ClientOrigin::new(peer, request.fields, networks)
-        });
+        self.origin = Some(ClientOrigin::new(peer, request.fields, networks));
         let trusted = self.is_trusted();
         self.upgrade =
             http_rules::requested_upgrade(request, &self.active.upgrades).map(Arc::clone);

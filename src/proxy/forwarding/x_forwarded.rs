@@ -4,21 +4,23 @@
 //! [spoofable](crate::spoofable_headers). Fields of a trusted proxy are continued.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderName;
-use ipnet::IpNet;
 use pingora::Result;
 
 use super::header_editor::HeaderEditor;
 use crate::address_text::AddressText;
 use crate::client_certificate::ClientVerification;
+use crate::config::{ListenerAddress, TrustedProxy};
 use crate::message::FieldsView;
 use crate::proxy_protocol::ProxiedConnection;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// The client's connection, as far as forwarded fields describe it.
@@ -27,29 +29,60 @@ pub(crate) struct ConnectionInfo<'a> {
     /// Whether the connection is encrypted.
     pub(crate) tls: bool,
     /// The local address of the connection, or that of its listener.
-    pub(crate) local: Option<SocketAddr>,
+    pub(crate) local: Option<LocalAddress<'a>>,
     /// What the listener knows of the client's certificate. `None`: it asks for none.
     pub(crate) verification: Option<&'a Arc<ClientVerification>>,
     /// The connection as hosts of pools with `proxy_protocol` learn of it. `None`: there is no such pool.
     pub(crate) proxied: Option<&'a Arc<ProxiedConnection>>,
 }
 
+/// The address at this end of a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LocalAddress<'a> {
+    /// An IP address and a port.
+    Inet(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(&'a Path),
+}
+
+impl LocalAddress<'_> {
+    fn port(self) -> Option<u16> {
+        match self {
+            LocalAddress::Inet(address) => Some(address.port()),
+            LocalAddress::Unix(_) => None,
+        }
+    }
+}
+
+impl<'a> From<&'a ListenerAddress> for LocalAddress<'a> {
+    fn from(listener: &'a ListenerAddress) -> Self {
+        match listener {
+            ListenerAddress::Inet(address) => LocalAddress::Inet(*address),
+            ListenerAddress::Unix(path) => LocalAddress::Unix(path),
+        }
+    }
+}
+
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientOrigin {
-    /// The other end of the connection.
-    pub(crate) peer: IpAddr,
+    /// The other end of the connection. `None`: it has connected to a Unix socket.
+    pub(crate) peer: Option<IpAddr>,
     /// Whether the peer is a trusted proxy.
     pub(crate) trusted: bool,
     /// The client's address: the peer, or the address that trusted proxies report.
-    pub(crate) client: IpAddr,
+    pub(crate) client: Option<IpAddr>,
 }
 
 impl ClientOrigin {
     /// The client is the last address in X-Forwarded-For, read from the right, that is not a trusted proxy.
-    pub(crate) fn new(peer: IpAddr, fields: FieldsView<'_>, trusted: &[IpNet]) -> Self {
-        let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
-        let peer = peer.to_canonical();
+    pub(crate) fn new(
+        peer: Option<IpAddr>,
+        fields: FieldsView<'_>,
+        trusted: &[TrustedProxy],
+    ) -> Self {
+        let is_trusted = |peer| trusted.iter().any(|proxy| proxy.includes(peer));
+        let peer = peer.map(|peer| peer.to_canonical());
         let mut origin = ClientOrigin {
             peer,
             trusted: is_trusted(peer),
@@ -61,8 +94,8 @@ impl ClientOrigin {
             for hop in hops {
                 // An entry that is not an address ends the chain: no trusted proxy vouches for the entries to its left.
                 let Some(address) = address(hop) else { break };
-                origin.client = address;
-                if !is_trusted(address) {
+                origin.client = Some(address);
+                if !is_trusted(origin.client) {
                     break;
                 }
             }
@@ -85,11 +118,12 @@ impl ClientOrigin {
         connection: ConnectionInfo<'_>,
         request: &mut impl HeaderEditor,
     ) -> Result<()> {
-        let peer = AddressText::new(self.peer);
+        let peer = self.peer.map(AddressText::new);
+        let peer = peer.as_ref().map(AddressText::as_bytes);
         let has = |name: &HeaderName| self.trusted && received.contains(name);
         if has(&FOR) {
             let mut chain = Vec::new();
-            for hop in received.get_all(&FOR).chain([peer.as_bytes()]) {
+            for hop in received.get_all(&FOR).chain(peer) {
                 if !chain.is_empty() {
                     chain.extend_from_slice(b", ");
                 }
@@ -97,11 +131,15 @@ impl ClientOrigin {
             }
             request.set("X-Forwarded-For", &chain)?;
         } else {
-            request.set("X-Forwarded-For", peer.as_bytes())?;
+            match peer {
+                Some(peer) => request.set("X-Forwarded-For", peer)?,
+                None => request.remove(&FOR),
+            }
         }
-        match self.client == self.peer {
-            true => request.set("X-Real-IP", peer.as_bytes())?,
-            false => request.set("X-Real-IP", AddressText::new(self.client).as_bytes())?,
+        match (peer, self.client) {
+            (Some(peer), _) if self.client == self.peer => request.set("X-Real-IP", peer)?,
+            (_, Some(client)) => request.set("X-Real-IP", AddressText::new(client).as_bytes())?,
+            (_, None) => request.remove(&REAL_IP),
         }
         if !has(&PORT) {
             // If a trusted proxy reports the scheme but no port, the client used the default port of that scheme.
@@ -109,7 +147,7 @@ impl ClientOrigin {
             let default = |scheme| if is_secure(scheme) { 443 } else { 80 };
             match reported
                 .map(default)
-                .or(connection.local.map(|local| local.port()))
+                .or(connection.local.and_then(LocalAddress::port))
             {
                 Some(port) => {
                     let mut digits = itoa::Buffer::new();
@@ -169,15 +207,16 @@ mod tests {
 
     fn origin(peer: &str, hops: &[&str]) -> ClientOrigin {
         let fields: Vec<_> = hops.iter().map(|hop| ("X-Forwarded-For", *hop)).collect();
-        let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let trusted =
+            ["10.0.0.0/8", "::1/128"].map(|net| TrustedProxy::Network(net.parse().unwrap()));
         let request = request(&fields);
-        ClientOrigin::new(peer.parse().unwrap(), (&request.headers).into(), &trusted)
+        ClientOrigin::new(peer.parse().ok(), (&request.headers).into(), &trusted)
     }
 
     #[test]
     fn an_untrusted_peer_is_the_client() {
         let origin = origin("192.0.2.1", &["10.0.0.1", "203.0.113.9"]);
-        assert_eq!(origin.client.to_string(), "192.0.2.1");
+        assert_eq!(origin.client, "192.0.2.1".parse().ok());
         assert!(!origin.trusted);
     }
 
@@ -202,8 +241,8 @@ mod tests {
         ];
         for (hops, client) in cases {
             assert_eq!(
-                origin("10.0.0.1", hops).client.to_string(),
-                *client,
+                origin("10.0.0.1", hops).client,
+                client.parse().ok(),
                 "{hops:?}"
             );
         }
@@ -212,13 +251,13 @@ mod tests {
 
     fn forwarded_fields(peer: &str, fields: &[(&'static str, &str)]) -> [Vec<String>; 5] {
         let mut request = request(fields);
-        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let trusted = ["10.0.0.0/8"].map(|net| TrustedProxy::Network(net.parse().unwrap()));
         let received = request.clone();
         let fields = FieldsView::from(&received.headers);
-        let origin = ClientOrigin::new(peer.parse().unwrap(), fields, &trusted);
+        let origin = ClientOrigin::new(peer.parse().ok(), fields, &trusted);
         let connection = ConnectionInfo {
             tls: true,
-            local: Some(([127, 0, 0, 1], 8443).into()),
+            local: Some(LocalAddress::Inet(([127, 0, 0, 1], 8443).into())),
             verification: None,
             proxied: None,
         };
@@ -250,6 +289,38 @@ mod tests {
         );
         let hostless = forwarded_fields("192.0.2.1", &[("X-Forwarded-Host", "evil")]);
         assert!(hostless[2].is_empty());
+    }
+
+    #[test]
+    fn a_client_of_a_unix_socket_has_no_address_unless_it_is_a_trusted_proxy() {
+        let fields = [
+            ("X-Forwarded-For", "203.0.113.9"),
+            ("X-Real-IP", "203.0.113.9"),
+        ];
+        let request = request(&fields);
+        let received = FieldsView::from(&request.headers);
+        let connection = ConnectionInfo {
+            tls: false,
+            local: Some(LocalAddress::Unix(Path::new("/run/ballast.sock"))),
+            verification: None,
+            proxied: None,
+        };
+        for (trusted, client) in [
+            (&[][..], None),
+            (&[TrustedProxy::Unix][..], Some("203.0.113.9")),
+        ] {
+            let origin = ClientOrigin::new(None, received, trusted);
+            assert_eq!(origin.client, client.and_then(|client| client.parse().ok()));
+            let mut forwarded = request.clone();
+            let outcome = origin.set_forwarded_fields(received, None, connection, &mut forwarded);
+            outcome.expect("values of a request can stand in one");
+            for name in [FOR, REAL_IP] {
+                let value = forwarded.headers.get(name).map(|value| value.as_bytes());
+                assert_eq!(value, client.map(str::as_bytes));
+            }
+            assert_eq!(forwarded.headers[PROTO], "http");
+            assert!(!forwarded.headers.contains_key(PORT));
+        }
     }
 
     #[test]
@@ -295,9 +366,9 @@ mod tests {
                 Vec::from_iter(schemes.iter().map(|scheme| ("X-Forwarded-Proto", *scheme)));
             let request = request(&fields);
             let peer = if trusted { "10.0.0.1" } else { "192.0.2.1" };
-            let networks = ["10.0.0.0/8".parse().unwrap()];
+            let networks = ["10.0.0.0/8"].map(|net| TrustedProxy::Network(net.parse().unwrap()));
             let fields = FieldsView::from(&request.headers);
-            let origin = ClientOrigin::new(peer.parse().unwrap(), fields, &networks);
+            let origin = ClientOrigin::new(peer.parse().ok(), fields, &networks);
             assert_eq!(origin.is_https(fields, false), https, "{schemes:?}");
         }
     }

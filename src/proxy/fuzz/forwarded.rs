@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::header::HOST;
-use ipnet::IpNet;
 use pingora::http::RequestHeader;
 
 use super::{lines, request, values};
+use crate::config::TrustedProxy;
 use crate::fuzz;
 use crate::message::FieldsView;
-use crate::proxy::forwarding::x_forwarded::{ClientOrigin, ConnectionInfo};
+use crate::proxy::forwarding::x_forwarded::{ClientOrigin, ConnectionInfo, LocalAddress};
 
 const FOR: &str = "x-forwarded-for";
 
@@ -18,22 +18,29 @@ const FOR: &str = "x-forwarded-for";
 fn forwarded(input: &[u8]) {
     let mut lines = lines(input);
     let mut line = || String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
-    let Ok(peer) = line().trim().parse::<IpAddr>() else {
-        return;
+    let peer = line();
+    let peer = match peer.trim() {
+        "unix:" => None,
+        peer => match peer.parse::<IpAddr>() {
+            Ok(peer) => Some(peer),
+            Err(_) => return,
+        },
     };
     let networks = line();
-    let networks = networks
-        .split([' ', ','])
-        .filter_map(|net| net.parse().ok());
-    let trusted = Vec::<IpNet>::from_iter(networks);
+    let networks = networks.split([' ', ',']).filter_map(|net| match net {
+        "unix:" => Some(TrustedProxy::Unix),
+        net => net.parse().ok().map(TrustedProxy::Network),
+    });
+    let trusted = Vec::from_iter(networks);
     let Some(request) = request(lines) else {
         return;
     };
-    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
+    let is_trusted = |peer| trusted.iter().any(|proxy| proxy.includes(peer));
     let origin = ClientOrigin::new(peer, (&request.headers).into(), &trusted);
-    assert_eq!(origin.peer, peer.to_canonical());
+    let canonical = |address: Option<IpAddr>| address.map(|address| address.to_canonical());
+    assert_eq!(origin.peer, canonical(peer));
     assert_eq!(origin.trusted, is_trusted(origin.peer));
-    assert_eq!(origin.client, origin.client.to_canonical());
+    assert_eq!(origin.client, canonical(origin.client));
 
     // Read from the right, each hop is vouched for by its successor. The client is the last address reported by a
     // trusted hop.
@@ -43,7 +50,7 @@ fn forwarded(input: &[u8]) {
     let mut client = origin.peer;
     for hop in chain.rsplit(',') {
         match hop_address(hop) {
-            Some(address) if is_trusted(client) => client = address,
+            Some(address) if is_trusted(client) => client = Some(address),
             _ => break,
         }
     }
@@ -83,7 +90,7 @@ fn hop_address(hop: &str) -> Option<IpAddr> {
 fn assert_forwarded_fields(
     origin: &ClientOrigin,
     mut request: RequestHeader,
-    trusted: &[IpNet],
+    trusted: &[TrustedProxy],
     tls: bool,
 ) {
     let before = request.clone();
@@ -95,7 +102,7 @@ fn assert_forwarded_fields(
     }
     let connection = ConnectionInfo {
         tls,
-        local: Some(([127, 0, 0, 1], 8443).into()),
+        local: Some(LocalAddress::Inet(([127, 0, 0, 1], 8443).into())),
         verification: None,
         proxied: None,
     };
@@ -103,15 +110,13 @@ fn assert_forwarded_fields(
     let fields = FieldsView::from(&received.headers);
     let outcome = origin.set_forwarded_fields(fields, fields.get(&HOST), connection, &mut request);
     outcome.expect("values of a request can stand in one");
-    let peer = origin.peer.to_string().into_bytes();
-    let [chain] = &values(&request, FOR)[..] else {
-        panic!("one X-Forwarded-For");
-    };
-    assert!(chain.ends_with(&peer));
+    let peer = origin.peer.map(|peer| peer.to_string().into_bytes());
+    let chains = values(&request, FOR);
     let before_values = |name: &str| values(&before, name);
     let is_kept = |name: &str| origin.trusted && !before_values(name).is_empty();
-    if !is_kept(FOR) {
-        assert_eq!(*chain, peer);
+    match is_kept(FOR) {
+        true => assert!(chains.len() == 1 && chains[0].ends_with(peer.as_deref().unwrap_or(b""))),
+        false => assert!(chains.iter().eq(&peer)),
     }
     let scheme: &[u8] = if tls { b"https" } else { b"http" };
     let (proto, host) = ("x-forwarded-proto", "x-forwarded-host");
@@ -127,8 +132,8 @@ fn assert_forwarded_fields(
                 .eq(before_values("host").iter().take(1))
         ),
     }
-    let client = origin.client.to_string().into_bytes();
-    assert_eq!(values(&request, "x-real-ip"), [client]);
+    let client = origin.client.map(|client| client.to_string().into_bytes());
+    assert!(values(&request, "x-real-ip").iter().eq(&client));
     let port = "x-forwarded-port";
     match is_kept(port) {
         true => assert_eq!(values(&request, port), before_values(port)),
@@ -136,11 +141,15 @@ fn assert_forwarded_fields(
         false => assert_eq!(values(&request, port), [b"8443"]),
     }
     let here: IpAddr = Ipv4Addr::new(203, 0, 113, 77).into();
-    if *chain == peer
+    // What no proxy has, the next one cannot find.
+    if origin.peer.is_none() {
+        return;
+    }
+    if chains.iter().eq(&peer)
         || *origin == ClientOrigin::new(origin.peer, (&before.headers).into(), trusted)
     {
-        let trusted = [trusted, &[here.into()]].concat();
-        let next = ClientOrigin::new(here, (&request.headers).into(), &trusted);
+        let trusted = [trusted, &[TrustedProxy::Network(here.into())]].concat();
+        let next = ClientOrigin::new(Some(here), (&request.headers).into(), &trusted);
         assert_eq!(next.client, origin.client);
     }
 }

@@ -1,6 +1,6 @@
 //! The trace context in `traceparent`, and what the host gets of it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use super::{lines, request, values};
@@ -56,7 +56,7 @@ fn traceparent(input: &[u8]) {
 
 /// An attempt on an arbitrary host.
 fn attempt() -> Attempt {
-    let host = Host::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+    let host = Host::new((Ipv4Addr::LOCALHOST, 1).into());
     Attempt::begin(&host, 0, SelectionReason::Balanced, Instant::now())
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::{
     Authorities, Certificate, CertificatePair, CertificateSource, ClientCertificates, Config,
-    ListenerTls, PoolTls, SessionTickets, ShownIdentity, System,
+    ListenerAddress, ListenerTls, PoolTls, SessionTickets, ShownIdentity, System,
 };
 use crate::file_stamps::{SeenFiles, Stamps};
 
@@ -22,7 +21,7 @@ const POOLS: &str = "TLS to hosts";
 /// The parts of a configuration that are read from files.
 #[derive(Debug)]
 pub(super) struct Watched {
-    listeners: Vec<(SocketAddr, ListenerTls)>,
+    listeners: Vec<(ListenerAddress, ListenerTls)>,
     pools: Vec<(String, PoolTls)>,
 }
 
@@ -30,7 +29,7 @@ pub(super) struct Watched {
 #[derive(Debug, Default)]
 pub(in crate::server) struct Scan {
     /// The TLS of listeners with changes.
-    pub(in crate::server) listeners: Vec<(SocketAddr, ListenerTls)>,
+    pub(in crate::server) listeners: Vec<(ListenerAddress, ListenerTls)>,
     /// The TLS of pools with changes, by the name of the pool.
     pub(in crate::server) pools: Vec<(String, PoolTls)>,
     /// One line for each file that is used from now on, or no longer.
@@ -52,7 +51,7 @@ impl Watched {
         let pools = config.pools.iter();
         Watched {
             listeners: listeners
-                .filter_map(|listener| Some((listener.address, listener.tls.clone()?)))
+                .filter_map(|listener| Some((listener.address.clone(), listener.tls.clone()?)))
                 .collect(),
             pools: pools
                 .filter_map(|pool| Some((pool.name.clone(), pool.tls.clone()?)))
@@ -70,7 +69,7 @@ impl Scan {
         };
         for (address, tls) in &watched.listeners {
             if let Some(tls) = scan.listener(tls, seen, before) {
-                scan.listeners.push((*address, tls));
+                scan.listeners.push((address.clone(), tls));
             }
         }
         for (name, tls) in &watched.pools {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -17,13 +17,14 @@ use pingora::protocols::{GetSocketDigest, SocketDigest, Ssl, Stream};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use prometheus::IntCounter;
-use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use crate::client_certificate::ClientVerification;
-use crate::config::Http1;
+use crate::config::{Http1, ListenerAddress};
 use crate::engine::{self, Engine, LazyTcp, Transport, UnservedConnection};
 use crate::metrics::{HandshakeOutcome, MetricsCounters, RejectReason};
 use crate::pingora_driver::{ClientStream, PanicGuard};
@@ -57,7 +58,7 @@ pub(super) struct AcceptLoop {
 
 /// The parts of the process that serve the connections of a listener.
 pub(super) struct ListenerContext {
-    pub(super) address: SocketAddr,
+    pub(super) address: ListenerAddress,
     pub(super) tls: Option<Arc<TlsState>>,
     pub(super) workers: Workers,
     pub(super) engine: Arc<Engine>,
@@ -123,8 +124,12 @@ impl AcceptLoop {
                 return;
             };
             match accepted {
-                Ok((_, peer)) if self.probes.is_probe(&peer) => {}
-                Ok((stream, peer)) => self.context.dispatch(stream, peer, &self.closing),
+                Ok((_, Some(peer))) if self.probes.is_probe(&peer) => {}
+                Ok((stream, peer)) => {
+                    // What has no IP address has connected to a Unix socket.
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    self.context.dispatch(stream, peer, &self.closing);
+                }
                 Err(error) if is_resource_exhaustion(&error) => {
                     connections.warn_rate_limited(&format!(
                         "{address}: no connection can be accepted: {error}"
@@ -141,20 +146,24 @@ impl AcceptLoop {
 }
 
 /// Accepts a connection as a non-blocking socket. It is not registered with a runtime yet: a connection that ends after
-/// its first request may never need that.
-fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+/// its first request may never need that. A connection to a Unix socket becomes a `TcpStream` as well, see [`LazyTcp`].
+fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Option<SocketAddrAny>)> {
     let (socket, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
-    let peer = peer.ok_or(io::ErrorKind::AddrNotAvailable)?;
-    Ok((socket.into(), SocketAddr::try_from(peer)?))
+    Ok((socket.into(), peer))
 }
 
 impl ListenerContext {
     /// Spawns an admitted connection on the worker with the fewest connections.
-    fn dispatch(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
+    fn dispatch(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: Option<SocketAddr>,
+        shutdown: &ShutdownWatch,
+    ) {
         self.accepted.inc();
         let mut guard = self.connections.track(&self.open);
         let (context, shutdown) = (Arc::clone(self), shutdown.clone());
-        match self.active.load().proxy_protocol(self.address) {
+        match self.active.load().proxy_protocol(&self.address) {
             None => {
                 if self.admits(peer, &mut guard) {
                     let (worker, worker_guard) = self.workers.choose();
@@ -163,13 +172,14 @@ impl ListenerContext {
                     worker.spawn(context.serve(stream.into(), client, guards, shutdown));
                 }
             }
-            Some(proxies) if proxies.trusts(peer.ip()) => {
+            Some(proxies) if proxies.trusts(ip_of(peer)) => {
                 let (worker, worker_guard) = self.workers.choose();
                 let guards = (guard, worker_guard);
                 worker.spawn(context.serve_proxy_protocol(stream, peer, guards, shutdown));
             }
             Some(_) => {
                 self.counts.count_reject(RejectReason::Denied);
+                let peer = PeerText(peer);
                 let line = format!("{}: {peer} is not a trusted proxy", self.address);
                 self.connections.warn_rate_limited(&line);
             }
@@ -177,15 +187,17 @@ impl ListenerContext {
     }
 
     /// Whether a connection of `client` is admitted; if so, it counts towards that client's limit.
-    fn admits(&self, client: SocketAddr, guard: &mut ConnectionGuard) -> bool {
+    fn admits(&self, client: Option<SocketAddr>, guard: &mut ConnectionGuard) -> bool {
         let active = self.active.load();
-        if !active.admits(self.address, client.ip()) {
+        if !active.admits(&self.address, ip_of(client)) {
             self.counts.count_reject(RejectReason::Denied);
+            let client = PeerText(client);
             debug!("{}: {client} is denied by the access list", self.address);
             return false;
         }
         let limit = active.limits.max_connections_per_client;
-        if !guard.count_for_client(client.ip(), limit) {
+        if client.is_some_and(|client| !guard.count_for_client(client.ip(), limit)) {
+            let client = PeerText(client);
             self.counts.count_reject(RejectReason::TooMany);
             debug!("{}: {client} has too many connections", self.address);
             return false;
@@ -197,7 +209,7 @@ impl ListenerContext {
     async fn serve_proxy_protocol(
         self: Arc<Self>,
         stream: TcpStream,
-        proxy: SocketAddr,
+        proxy: Option<SocketAddr>,
         (mut guard, worker_guard): (ConnectionGuard, WorkerGuard),
         shutdown: ShutdownWatch,
     ) {
@@ -208,7 +220,9 @@ impl ListenerContext {
         let client = match timeout(limit, proxy_protocol::read_header(&mut stream)).await {
             Ok(Ok(announced)) => announced.unwrap_or(ClientAddresses::of_socket(proxy)),
             // Health checks of proxies close like this.
-            Ok(Err(ProxyHeaderError::Closed)) => return debug!("{}: {proxy} closed", self.address),
+            Ok(Err(ProxyHeaderError::Closed)) => {
+                return debug!("{}: {} closed", self.address, PeerText(proxy));
+            }
             Ok(Err(error)) => return self.reject_missing_proxy_header(proxy, &error),
             Err(_) => return self.reject_missing_proxy_header(proxy, &"no PROXY header in time"),
         };
@@ -219,7 +233,8 @@ impl ListenerContext {
     }
 
     /// Counts and logs a connection without a valid PROXY header.
-    fn reject_missing_proxy_header(&self, proxy: SocketAddr, why: &dyn fmt::Display) {
+    fn reject_missing_proxy_header(&self, proxy: Option<SocketAddr>, why: &dyn fmt::Display) {
+        let proxy = PeerText(proxy);
         self.counts.count_reject(RejectReason::NoProxyHeader);
         self.connections
             .warn_rate_limited(&format!("{}: {proxy}: {why}", self.address));
@@ -234,10 +249,10 @@ impl ListenerContext {
     ) {
         let address = addresses.client;
         let mut peer = engine::ClientInfo {
-            address: Some(address),
+            address,
             destination: addresses.destination,
             tls: self.tls.is_some(),
-            listener: Some(self.address),
+            listener: Some(self.address.clone()),
             verification: None,
         };
         let uses_engine = self.active.load().http1 == Http1::Engine;
@@ -253,7 +268,10 @@ impl ListenerContext {
                 let Some(stream) = self.register(stream) else {
                     return;
                 };
-                let stream = Box::new(with_digest(stream, address));
+                let Some(stream) = self.with_digest(stream, address) else {
+                    return;
+                };
+                let stream = Box::new(stream);
                 // Boxed: the futures of the engine's connections stay small.
                 Box::pin(self.detect_http2(stream)).await
             }
@@ -261,7 +279,9 @@ impl ListenerContext {
                 let Some(stream) = self.register(stream) else {
                     return;
                 };
-                let stream = with_digest(stream, address);
+                let Some(stream) = self.with_digest(stream, address) else {
+                    return;
+                };
                 let handshake = self.tls_handshake(tls.acceptor(), stream, address);
                 let Some(stream) = Box::pin(handshake).await else {
                     return;
@@ -299,9 +319,9 @@ impl ListenerContext {
     }
 
     /// A connection that the engine leaves to Pingora.
-    fn take_over(&self, unserved: UnservedConnection, peer: SocketAddr) -> Option<Stream> {
+    fn take_over(&self, unserved: UnservedConnection, peer: Option<SocketAddr>) -> Option<Stream> {
         let stream: Stream = match unserved.socket {
-            Transport::Tcp(socket) => Box::new(with_digest(self.register(socket)?, peer)),
+            Transport::Tcp(socket) => Box::new(self.with_digest(self.register(socket)?, peer)?),
             Transport::Tls(stream) => stream,
         };
         let (received, is_http2) = (unserved.received, unserved.is_http2);
@@ -313,7 +333,7 @@ impl ListenerContext {
     async fn detect_http2(&self, stream: Stream) -> Option<Stream> {
         let limit = {
             let active = self.active.load();
-            if !active.takes_cleartext_http2(self.address) {
+            if !active.takes_cleartext_http2(&self.address) {
                 return Some(stream);
             }
             active.timeouts.client_head
@@ -322,6 +342,29 @@ impl ListenerContext {
             Ok(Ok(stream)) => Some(Box::new(stream)),
             Ok(Err(_)) | Err(_) => None,
         }
+    }
+
+    /// Wraps a socket connected to `peer` as Pingora's stream type; `None` if the runtime refuses it.
+    fn with_digest(
+        &self,
+        stream: tokio::net::TcpStream,
+        peer: Option<SocketAddr>,
+    ) -> Option<L4Stream> {
+        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        // A new digest is empty, so this cannot fail.
+        let _ = digest.peer_addr.set(peer.map(SocketAddr::into));
+        let mut stream = match self.address.as_unix() {
+            // Pingora asks a TCP stream for options that a Unix socket does not have.
+            Some(_) => {
+                let socket = stream.into_std().map(OwnedFd::from);
+                let socket = socket.and_then(|socket| UnixStream::from_std(socket.into()));
+                let failed = |error| debug!("{}: {error}", self.address);
+                L4Stream::from(socket.map_err(failed).ok()?)
+            }
+            None => L4Stream::from(stream),
+        };
+        stream.set_socket_digest(digest);
+        Some(stream)
     }
 
     /// Registers the socket with the worker's runtime.
@@ -337,7 +380,7 @@ impl ListenerContext {
         &self,
         acceptor: Arc<Acceptor>,
         stream: L4Stream,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
     ) -> Option<Stream> {
         let limit = self.active.load().timeouts.client_head;
         let mut stream = ReadAhead::new(stream);
@@ -355,11 +398,12 @@ impl ListenerContext {
                 .await
                 .map(Begun::Done)
         };
-        match timeout(limit, handshake).await {
+        let (shown, outcome) = (PeerText(peer), timeout(limit, handshake).await);
+        match outcome {
             Ok(Ok(Begun::Plain(plain))) => {
                 self.counts.count_handshake(HandshakeOutcome::Failed);
-                debug!("{}: {peer}: HTTP without TLS", self.address);
-                self.app.refuse_plain(*plain, peer.ip()).await;
+                debug!("{}: {shown}: HTTP without TLS", self.address);
+                self.app.refuse_plain(*plain, ip_of(peer)).await;
                 None
             }
             Ok(Ok(Begun::TooMany)) => {
@@ -376,12 +420,12 @@ impl ListenerContext {
             }
             Ok(Err(error)) => {
                 self.counts.count_handshake(HandshakeOutcome::Failed);
-                debug!("{}: {peer}: {error}", self.address);
+                debug!("{}: {shown}: {error}", self.address);
                 None
             }
             Err(_) => {
                 self.counts.count_handshake(HandshakeOutcome::TimedOut);
-                debug!("{}: {peer}: no handshake in time", self.address);
+                debug!("{}: {shown}: no handshake in time", self.address);
                 None
             }
         }
@@ -398,14 +442,20 @@ enum Begun<T> {
     Done(T),
 }
 
-/// Wraps a socket connected to `peer` as Pingora's stream type.
-fn with_digest(stream: tokio::net::TcpStream, peer: SocketAddr) -> L4Stream {
-    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-    // A new digest is empty, so this cannot fail.
-    let _ = digest.peer_addr.set(Some(peer.into()));
-    let mut stream = L4Stream::from(stream);
-    stream.set_socket_digest(digest);
-    stream
+fn ip_of(peer: Option<SocketAddr>) -> Option<IpAddr> {
+    peer.map(|peer| peer.ip())
+}
+
+/// A peer in lines of the log.
+struct PeerText(Option<SocketAddr>);
+
+impl fmt::Display for PeerText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(peer) => peer.fmt(f),
+            None => f.write_str("a peer"),
+        }
+    }
 }
 
 /// Whether accepting fails until descriptors or memory are released.

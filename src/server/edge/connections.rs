@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use log::warn;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
+use crate::config::ListenerAddress;
 use crate::proxy::client_network;
 
 /// At most one warning a second: a flood of clients must not flood the log.
@@ -25,7 +26,7 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 pub(in crate::server) struct Connections {
     open: AtomicU64,
     /// Open connections of each listener.
-    by_listener: Mutex<HashMap<SocketAddr, Arc<AtomicU64>>>,
+    by_listener: Mutex<HashMap<ListenerAddress, Arc<AtomicU64>>>,
     /// Open connections of each worker.
     by_worker: Vec<Arc<AtomicUsize>>,
     /// The largest number of connections that the descriptors allow.
@@ -60,16 +61,16 @@ impl Connections {
     }
 
     /// Number of open connections of the listener on `address`.
-    pub(in crate::server) fn of_listener(&self, address: SocketAddr) -> u64 {
+    pub(in crate::server) fn of_listener(&self, address: &ListenerAddress) -> u64 {
         self.listener(address).load(Ordering::Relaxed)
     }
 
     /// The counter of the connections of the listener on `address`.
-    pub(super) fn listener(&self, address: SocketAddr) -> Arc<AtomicU64> {
+    pub(super) fn listener(&self, address: &ListenerAddress) -> Arc<AtomicU64> {
         // A critical section adds one entry, so a poisoned lock is usable.
         let counters = self.by_listener.lock();
         let mut counters = counters.unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(counters.entry(address).or_default())
+        Arc::clone(counters.entry(address.clone()).or_default())
     }
 
     /// The counters of the workers' connections.
@@ -251,7 +252,7 @@ mod tests {
     fn each_client_has_its_share_and_gets_it_back() {
         let connections = Arc::new(Connections::with_capacity(352, 1));
         let address = ([192, 0, 2, 9], 80).into();
-        let listener = connections.listener(address);
+        let listener = connections.listener(&address);
         let enter = |client: &str, limit| {
             let client = client.parse().expect("an address");
             let mut guard = connections.track(&listener);
@@ -272,7 +273,7 @@ mod tests {
         assert!(enter("2001:db8:0:1::1", Some(1)).is_some());
         assert_eq!(connections.clients().len(), 2, "who has gone is forgotten");
         assert_eq!(
-            (connections.open(), connections.of_listener(address)),
+            (connections.open(), connections.of_listener(&address)),
             (2, 2)
         );
     }

@@ -1,4 +1,5 @@
-//! Duplicates inherited listening sockets, which the table of sockets knows by descriptor number.
+//! Duplicates inherited listening sockets, which the table of sockets knows by descriptor number. A Unix socket becomes a
+//! `TcpListener` as well, of which only the descriptor is used.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

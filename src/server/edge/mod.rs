@@ -15,7 +15,6 @@ mod replay_stream;
 mod workers;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +30,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 
+use crate::config::ListenerAddress;
 use crate::engine::Engine;
 use crate::metrics::MetricsCounters;
 use crate::pingora_driver::PanicGuard;
@@ -60,7 +60,7 @@ pub(super) struct Edge {
     counts: Arc<MetricsCounters>,
     lifecycle: Arc<Lifecycle>,
     probes: Arc<ExpectedProbes>,
-    listeners: Vec<(SocketAddr, Option<Arc<TlsState>>)>,
+    listeners: Vec<(ListenerAddress, Option<Arc<TlsState>>)>,
 }
 
 /// The handlers of connections: the engine, and Pingora's proxy for those that the engine does not serve.
@@ -98,7 +98,7 @@ impl Edge {
     }
 
     /// Adds a listener on `address`, whose socket will be in the table of sockets.
-    pub(super) fn listen(&mut self, address: SocketAddr, tls: Option<Arc<TlsState>>) {
+    pub(super) fn listen(&mut self, address: ListenerAddress, tls: Option<Arc<TlsState>>) {
         self.listeners.push((address, tls));
     }
 
@@ -118,7 +118,9 @@ impl Edge {
                 let listener = inherited_listeners::duplicate_listener(socket)?;
                 // Accepted connections inherit the option. Each head is written in one piece, so a delay saves no
                 // packets.
-                rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+                if address.as_inet().is_some() {
+                    rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+                }
                 #[expect(
                     deprecated,
                     reason = "what takes its place is unsafe, for the sake of types that change their descriptor"
@@ -130,6 +132,8 @@ impl Edge {
                     closing: self.lifecycle.watch_closing(),
                     probes: Arc::clone(&self.probes),
                     context: Arc::new(ListenerContext {
+                        accepted: self.counts.listener(&address),
+                        open: self.connections.listener(&address),
                         address,
                         tls,
                         workers: workers.clone(),
@@ -137,8 +141,6 @@ impl Edge {
                         app: Arc::clone(&self.app),
                         active: Arc::clone(&self.active),
                         connections: Arc::clone(&self.connections),
-                        open: self.connections.listener(address),
-                        accepted: self.counts.listener(address),
                         counts: Arc::clone(&self.counts),
                     }),
                 })

@@ -49,14 +49,15 @@ impl fmt::Display for ProxyHeaderError {
 /// The ends of a client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ClientAddresses {
-    pub(super) client: SocketAddr,
+    /// `None`: it has connected to a Unix socket.
+    pub(super) client: Option<SocketAddr>,
     /// As a proxy in front announces it. `None`: it is the address of the accepted socket.
     pub(super) destination: Option<SocketAddr>,
 }
 
 impl ClientAddresses {
     /// Those of a client without a proxy in front.
-    pub(super) fn of_socket(client: SocketAddr) -> Self {
+    pub(super) fn of_socket(client: Option<SocketAddr>) -> Self {
         ClientAddresses {
             client,
             destination: None,
@@ -130,7 +131,7 @@ pub(super) fn announced_addresses(header: &[u8]) -> Option<Option<ClientAddresse
             let canonical =
                 |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
             Some(Some(ClientAddresses {
-                client: canonical(address.source),
+                client: Some(canonical(address.source)),
                 destination: Some(canonical(address.destination)),
             }))
         }

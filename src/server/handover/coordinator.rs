@@ -2,7 +2,6 @@
 
 mod attempt;
 
-use std::net::SocketAddr;
 use std::process;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -21,11 +20,13 @@ use super::handover_listener::{HandoverListener, is_trusted};
 use super::message::{Message, VERSION, export};
 use super::successor_process::Program;
 use crate::admin::LoadedConfig;
+use crate::config::ListenerAddress;
 use crate::discovery::SourceTable;
 use crate::health::FIRST_ROUND;
 use crate::proxy::ActiveConfig;
 use crate::server::change_lock::ChangeLocks;
 use crate::server::lifecycle::Lifecycle;
+use crate::server::listener_files::ListenerFiles;
 use crate::server::runtime_overrides::RuntimeOverrides;
 use crate::server::socket_file::SocketFile;
 use crate::server::tls::TicketKeys;
@@ -59,6 +60,7 @@ pub(in crate::server) struct HandoverSources {
     pub(in crate::server) ticket_keys: Arc<TicketKeys>,
     /// What sources of hosts have told.
     pub(in crate::server) sources: Arc<SourceTable>,
+    pub(in crate::server) files: Arc<ListenerFiles>,
 }
 
 /// Hands over the listeners of this process.
@@ -73,6 +75,7 @@ pub(in crate::server) struct HandoverCoordinator {
     loaded_config: Arc<ArcSwap<LoadedConfig>>,
     ticket_keys: Arc<TicketKeys>,
     sources: Arc<SourceTable>,
+    files: Arc<ListenerFiles>,
     lifecycle: Arc<Lifecycle>,
     change_locks: ChangeLocks,
     /// Set once the process listens.
@@ -84,7 +87,7 @@ pub(in crate::server) struct HandoverCoordinator {
 
 /// The listening sockets by address, in Pingora's table; they stay there while this process accepts.
 struct Sockets {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<ListenerAddress>,
     table: ListenFds,
 }
 
@@ -138,6 +141,7 @@ impl HandoverCoordinator {
             loaded_config,
             ticket_keys,
             sources,
+            files,
         } = sources;
         let obstacle = match (reloadable, process::id()) {
             (false, _) => {
@@ -158,6 +162,7 @@ impl HandoverCoordinator {
             loaded_config,
             ticket_keys,
             sources,
+            files,
             lifecycle,
             change_locks,
             sockets: OnceLock::new(),
@@ -178,7 +183,7 @@ impl HandoverCoordinator {
     /// The socket cannot be registered with the runtime.
     pub(in crate::server) fn start(
         self: &Arc<Self>,
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<ListenerAddress>,
         table: ListenFds,
         handover_listener: HandoverListener,
     ) -> std::io::Result<()> {

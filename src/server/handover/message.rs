@@ -1,12 +1,13 @@
 //! The messages between predecessor and successor, and the state that they carry.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use log::warn;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::probe_source::ProbeSource;
+use crate::config::ListenerAddress;
 use crate::discovery::{SavedHosts, SourceTable};
 use crate::logging;
 use crate::pool::{Pool, PoolState};
@@ -32,14 +33,14 @@ pub(super) enum Message {
     },
     /// What the successor will receive.
     Welcome {
-        listeners: Vec<SocketAddr>,
+        listeners: Vec<ListenerAddress>,
         state: Value,
     },
     /// The successor is ready to serve as soon as it has the sockets.
     Prepared,
     /// The sockets of the listeners follow, in this order. `reloaded`: the file was reloaded since `welcome`.
     Take {
-        listeners: Vec<SocketAddr>,
+        listeners: Vec<ListenerAddress>,
         state: Value,
         #[serde(default)]
         reloaded: bool,
@@ -47,7 +48,7 @@ pub(super) enum Message {
     /// The successor accepts connections on `listeners`.
     Ready {
         #[serde(default)]
-        listeners: Vec<SocketAddr>,
+        listeners: Vec<ListenerAddress>,
     },
     /// The predecessor has stopped accepting. `watch`: the successor has to respond to probes until it is released.
     Farewell {
@@ -55,9 +56,9 @@ pub(super) enum Message {
         watch: bool,
     },
     /// The predecessor will connect from these addresses to the listeners.
-    Probe { from: Vec<SocketAddr> },
+    Probe { from: Vec<ProbeSource> },
     /// The successor is alive, and has accepted these probes since the last message.
-    Alive { accepted: Vec<SocketAddr> },
+    Alive { accepted: Vec<ProbeSource> },
     /// The successor is stopping, or has a successor itself: it needs no watch any more.
     Leaving,
     /// The watch is over; the predecessor drains.

@@ -32,6 +32,7 @@ mod expected_probes;
 mod fuzz;
 mod handover_listener;
 mod message;
+mod probe_source;
 mod successor;
 mod successor_process;
 mod successor_watch;

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use super::expected_probes::ExpectedProbes;
 use super::handover_listener::is_trusted;
 use super::message::{HandoverState, Message, VERSION, import};
 use super::successor_process;
+use crate::config::ListenerAddress;
 use crate::server::socket_file::is_same_socket;
 
 /// A predecessor sends `welcome` within milliseconds, or it hangs.
@@ -54,7 +54,7 @@ pub(in crate::server) struct Successor {
     upgrade_socket: PathBuf,
     predecessor: Option<Pid>,
     wait: Duration,
-    listeners: HashSet<SocketAddr>,
+    listeners: HashSet<ListenerAddress>,
     handover_state: HandoverState,
 }
 
@@ -118,8 +118,8 @@ impl Successor {
     }
 
     /// Whether the predecessor will hand over the socket of `address`.
-    pub(in crate::server) fn inherits(&self, address: SocketAddr) -> bool {
-        self.listeners.contains(&address)
+    pub(in crate::server) fn inherits(&self, address: &ListenerAddress) -> bool {
+        self.listeners.contains(address)
     }
 
     /// The state received with `welcome`.
@@ -134,7 +134,7 @@ impl Successor {
     /// Why there is no handover; this process has to end.
     pub(in crate::server) async fn receive_listeners(
         self,
-        addresses: &[SocketAddr],
+        addresses: &[ListenerAddress],
     ) -> Result<Option<Takeover>, String> {
         let wait = self.wait;
         let receiving = async {
@@ -194,7 +194,7 @@ impl Successor {
 pub(in crate::server) struct Takeover {
     connection: HandoverConnection,
     /// The listening sockets by address.
-    pub(in crate::server) sockets: Vec<(SocketAddr, RawFd)>,
+    pub(in crate::server) sockets: Vec<(ListenerAddress, RawFd)>,
     /// The predecessor's state at the time of `take`.
     pub(in crate::server) handover_state: HandoverState,
 }
@@ -207,7 +207,7 @@ impl Takeover {
     /// Why this process has to end.
     pub(in crate::server) async fn confirm(
         mut self,
-        listeners: Vec<SocketAddr>,
+        listeners: Vec<ListenerAddress>,
     ) -> Result<Option<PredecessorWatch>, String> {
         let farewell = async {
             self.connection.send(&Message::Ready { listeners }).await?;
@@ -272,7 +272,7 @@ impl PredecessorWatch {
 
 async fn handshake(
     connection: &mut HandoverConnection,
-) -> Result<(HashSet<SocketAddr>, HandoverState), HandoverError> {
+) -> Result<(HashSet<ListenerAddress>, HandoverState), HandoverError> {
     let peer = connection.peer()?;
     if !is_trusted(peer.uid) {
         let uid = peer.uid;

@@ -1,22 +1,28 @@
 //! The watch over a serving successor: it must accept a connection on each listener, and respond all the time, before
 //! its predecessor closes the listening sockets.
 //!
-//! A probe is a TCP connection whose source address is announced to the successor in advance. The successor counts it
+//! A probe is a connection whose source address is announced to the successor in advance. The successor counts it
 //! as accepted and closes it. Probes appear in no log, metric or limit, and bypass TLS, the PROXY protocol and access
 //! lists.
 
 use std::collections::HashSet;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, warn};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::{HandoverConnection, HandoverError};
 use super::message::Message;
+use super::probe_source::ProbeSource;
+use crate::config::ListenerAddress;
+use crate::host_socket::{connect_unix_socket, unix_socket};
 
 /// How long a successor is watched. A faulty new version usually fails in its first seconds.
 pub(super) const WATCH_PERIOD: Duration = Duration::from_secs(3);
@@ -40,12 +46,12 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How the successor failed.
 pub(super) async fn watch_successor(
     connection: &mut HandoverConnection,
-    listeners: &[SocketAddr],
+    listeners: &[ListenerAddress],
 ) -> Result<(), String> {
     let started = Instant::now();
-    let mut unproven: HashSet<SocketAddr> = listeners.iter().copied().collect();
+    let mut unproven: HashSet<ListenerAddress> = listeners.iter().cloned().collect();
     // The source addresses of all probes, and their sockets: while those are open no client can have these addresses.
-    let mut sources: Vec<(SocketAddr, SocketAddr)> = Vec::new();
+    let mut sources: Vec<(ProbeSource, ListenerAddress)> = Vec::new();
     let mut connections = JoinSet::new();
     for round in 0.. {
         let now = Instant::now();
@@ -53,17 +59,17 @@ pub(super) async fn watch_successor(
         let next = (now + PROBE_INTERVAL).min(end.unwrap_or(now + PROBE_INTERVAL));
         let again = listeners.get(round % listeners.len().max(1));
         let to_probe = match unproven.is_empty() {
-            true => Vec::from_iter(again.copied()),
-            false => Vec::from_iter(unproven.iter().copied()),
+            true => Vec::from_iter(again.cloned()),
+            false => Vec::from_iter(unproven.iter().cloned()),
         };
         let mut probes = Vec::new();
         for listener in to_probe {
-            match bind_probe(listener) {
+            match ProbeSocket::bind(&listener) {
                 Ok((socket, from)) => probes.push((socket, from, listener)),
                 Err(error) => debug!("cannot probe {listener}: {error}"),
             }
         }
-        let from: Vec<_> = probes.iter().map(|(_, from, _)| *from).collect();
+        let from: Vec<_> = probes.iter().map(|(_, from, _)| from.clone()).collect();
         let Some(accepted) = exchange_probe(connection, from).await? else {
             return Ok(());
         };
@@ -80,7 +86,7 @@ pub(super) async fn watch_successor(
                 "the successor lives, but no probe came through to it on {}",
                 unproven
                     .iter()
-                    .map(SocketAddr::to_string)
+                    .map(ListenerAddress::to_string)
                     .collect::<Vec<_>>()
                     .join(", ")
             );
@@ -88,7 +94,7 @@ pub(super) async fn watch_successor(
         }
         for (socket, from, listener) in probes {
             sources.push((from, listener));
-            connections.spawn(connect(socket, listener));
+            connections.spawn(socket.connect());
         }
         tokio::select! {
             () = sleep_until(next) => {}
@@ -102,8 +108,8 @@ pub(super) async fn watch_successor(
 /// Announces probes and waits for the response. `None`: the successor leaves in good order.
 async fn exchange_probe(
     connection: &mut HandoverConnection,
-    from: Vec<SocketAddr>,
-) -> Result<Option<Vec<SocketAddr>>, String> {
+    from: Vec<ProbeSource>,
+) -> Result<Option<Vec<ProbeSource>>, String> {
     let exchange = async {
         let sent = connection.write(&Message::Probe { from }).await;
         // A message sent before the close counts.
@@ -128,23 +134,52 @@ async fn exchange_probe(
     }
 }
 
-/// A socket that can reach `listener`, and its local address.
-fn bind_probe(listener: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
-    let target = probe_target(listener);
-    let socket = match target {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    let mut source = target;
-    source.set_port(0);
-    socket.bind(source)?;
-    let from = socket.local_addr()?;
-    Ok((socket, from))
+/// A socket with a local address, and the listener to which it will connect.
+enum ProbeSocket {
+    Tcp(TcpSocket, SocketAddr),
+    Unix(OwnedFd, Arc<Path>),
 }
 
-async fn connect(socket: TcpSocket, listener: SocketAddr) -> Option<TcpStream> {
-    let connected = timeout(PROBE_TIMEOUT, socket.connect(probe_target(listener))).await;
-    connected.ok()?.ok()
+impl ProbeSocket {
+    /// A socket that can reach `listener`, and its local address.
+    fn bind(listener: &ListenerAddress) -> io::Result<(Self, ProbeSource)> {
+        match listener {
+            ListenerAddress::Inet(listener) => {
+                let target = probe_target(*listener);
+                let socket = match target {
+                    SocketAddr::V4(_) => TcpSocket::new_v4(),
+                    SocketAddr::V6(_) => TcpSocket::new_v6(),
+                }?;
+                let mut source = target;
+                source.set_port(0);
+                socket.bind(source)?;
+                let from = ProbeSource::Inet(socket.local_addr()?);
+                Ok((ProbeSocket::Tcp(socket, target), from))
+            }
+            ListenerAddress::Unix(path) => {
+                let from = ProbeSource::new_unix();
+                let socket = unix_socket()?;
+                rustix::net::bind(&socket, &from.abstract_address()?)?;
+                Ok((ProbeSocket::Unix(socket, Arc::clone(path)), from))
+            }
+        }
+    }
+
+    /// The open connection; `None`: there is none in time.
+    async fn connect(self) -> Option<OwnedFd> {
+        let connecting = async {
+            match self {
+                ProbeSocket::Tcp(socket, target) => {
+                    Ok(socket.connect(target).await?.into_std()?.into())
+                }
+                ProbeSocket::Unix(socket, path) => {
+                    connect_unix_socket(&socket, &path).await?;
+                    Ok::<_, io::Error>(socket)
+                }
+            }
+        };
+        timeout(PROBE_TIMEOUT, connecting).await.ok()?.ok()
+    }
 }
 
 /// A local address that reaches `listener`: loopback for a wildcard.

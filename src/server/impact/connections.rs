@@ -14,10 +14,10 @@ pub(super) fn connection_plan(comparison: &Comparison<'_>) -> ConnectionPlan {
     if changes.in_new_process.is_empty() {
         return ConnectionPlan::default();
     }
-    let mut removed = Vec::from_iter(before.listeners.iter().map(|listener| listener.address));
+    let mut removed = Vec::from_iter(before.listeners.iter().map(|listener| &listener.address));
     removed.retain(|address| {
         let mut listeners = after.listeners.iter();
-        !listeners.any(|listener| listener.address == *address)
+        !listeners.any(|listener| listener.address == **address)
     });
     let removed_listeners = removed.into_iter().map(|address| RemovedListener {
         address: address.to_string(),

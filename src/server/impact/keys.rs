@@ -4,14 +4,14 @@
 //! Hosts that an operator drains count as drained for as long as the drain holds. Loads and limits of hosts do not count:
 //! they move single requests, not keys.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use super::hosts::by_id;
 use super::pools::{PoolPair, hosts_of};
 use crate::address_text::AddressText;
 use crate::admin::KeyPlan;
-use crate::balancer::{KeyMapping, KeyMovement, Selection};
+use crate::balancer::{HostAddress, KeyMapping, KeyMovement, Selection};
 use crate::config::{Algorithm, Host, KeySource};
 
 /// Keys that are sampled for each pool. The standard error of the share is half a percent at most.
@@ -99,7 +99,7 @@ fn measure(pair: &PoolPair<'_>, deadline: Instant) -> Option<KeyMovement> {
 
 fn mapping<'a>(
     algorithm: &'a Algorithm,
-    hosts: &'a [(&'a str, SocketAddr, u32)],
+    hosts: &'a [(&'a str, HostAddress, u32)],
 ) -> KeyMapping<'a> {
     KeyMapping {
         algorithm: algorithm.info.name,
@@ -109,14 +109,14 @@ fn mapping<'a>(
 }
 
 /// The hosts of the first tier that has any: primary hosts, then backups, then those that are out.
-fn serving(hosts: &[Host], is_out: impl Fn(&Host) -> bool) -> Vec<(&str, SocketAddr, u32)> {
+fn serving(hosts: &[Host], is_out: impl Fn(&Host) -> bool) -> Vec<(&str, HostAddress, u32)> {
     let tier = |host: &Host| {
         let is_out = is_out(host);
         (is_out, !is_out && host.backup)
     };
     let first = hosts.iter().map(tier).min();
     let serving = hosts.iter().filter(|host| Some(tier(host)) == first);
-    let served = serving.map(|host| (host.id.as_str(), host.address, host.weight.max(1)));
+    let served = serving.map(|host| (host.id.as_str(), host.address.clone(), host.weight.max(1)));
     served.collect()
 }
 

@@ -3,6 +3,27 @@
 use crate::{only_message, with_pool};
 
 #[test]
+fn a_unix_socket_has_no_name_for_tls() {
+    let problem =
+        |tls: &str| only_message(&with_pool(&format!("hosts: [\"unix:/run/a\"], tls: {tls}")));
+    assert_eq!(
+        problem("true"),
+        "pools.web.tls: the Unix socket `unix:/run/a` has no name for TLS; say which one its certificate has, with `server_name`"
+    );
+    assert_eq!(problem("{ verify: false }"), problem("true"));
+}
+
+#[test]
+fn a_path_is_as_long_as_the_kernel_takes_it() {
+    let path = "x".repeat(107);
+    let message = only_message(&with_pool(&format!("hosts: [\"unix:/{path}\"]")));
+    assert!(
+        message.ends_with("has at most 107 bytes, and this one has 108"),
+        "{message}"
+    );
+}
+
+#[test]
 fn hosts() {
     let host = |text: &str| only_message(&with_pool(&format!("hosts: [{text}]")));
     for (value, expected) in [
@@ -53,6 +74,22 @@ fn hosts() {
         (
             "{ address: \"empty.internal:80\", resolve: once }",
             "pools.web.hosts[0].address: cannot resolve `empty.internal`: it has no address",
+        ),
+        (
+            "/run/app.sock",
+            "pools.web.hosts[0]: `/run/app.sock` is a path; did you mean the Unix socket `unix:/run/app.sock`?",
+        ),
+        (
+            "\"unix:app.sock\"",
+            "pools.web.hosts[0]: `unix:app.sock`: the path of a Unix socket is absolute, as in `unix:/run/app.sock`",
+        ),
+        (
+            "{ address: \"unix:///run/app.sock\" }",
+            "pools.web.hosts[0].address: `unix:///run/app.sock`: the address of a Unix socket is no URL; it has one slash, as in `unix:/run/app.sock`",
+        ),
+        (
+            "\"unix:/run/a\", \"unix:/run/a\"",
+            "pools.web.hosts[1]: `unix:/run/a` is hosts[0] of this pool already",
         ),
         (
             "{ weight: 2 }",

@@ -3,6 +3,16 @@
 use crate::only_message;
 
 #[test]
+fn a_listener_is_not_at_the_path_of_a_socket_of_the_process() {
+    assert_eq!(
+        only_message(
+            "server: { control_socket: /run/a }\nlisteners: [\"127.0.0.1:80\", \"unix:/run/a\"]\npools: { web: { hosts: [\"127.0.0.1:1\"] } }\n"
+        ),
+        "server.control_socket: this is the path of listeners[1]"
+    );
+}
+
+#[test]
 fn listeners() {
     let listener = |text: &str| {
         only_message(&format!(
@@ -37,6 +47,26 @@ fn listeners() {
         (
             "\"127.0.0.1:0\"",
             "listeners[0]: `127.0.0.1:0` has port 0; clients could not know the port",
+        ),
+        (
+            "/run/ballast.sock",
+            "listeners[0]: `/run/ballast.sock` is a path; did you mean the Unix socket `unix:/run/ballast.sock`?",
+        ),
+        (
+            "\"unix:/run/a\", { address: \"unix:/run/a\" }",
+            "listeners[1].address: `unix:/run/a` is the address of listeners[0] already",
+        ),
+        (
+            "{ address: \"127.0.0.1:80\", mode: 0660 }",
+            "listeners[0].mode: this is for Unix sockets, and this listener has an IP address",
+        ),
+        (
+            "{ address: \"unix:/run/a\", mode: 0999 }",
+            "listeners[0].mode: `0999` is not three octal digits, as in `0660`",
+        ),
+        (
+            "{ address: \"unix:/run/a\", proxy_protocol: { trusted: [10.0.0.0/8] } }",
+            "listeners[0].proxy_protocol: a Unix socket has no networks; `mode` of the listener says who may connect, so leave out `trusted`",
         ),
         (
             "{}",

@@ -45,7 +45,7 @@ impl Service {
 
     /// The process that serves.
     #[track_caller]
-    fn serving(&self) -> Pid {
+    pub(crate) fn serving(&self) -> Pid {
         self.main_pid().expect("a process serves")
     }
 
@@ -160,13 +160,13 @@ fn main_process(pid: Pid) -> String {
 }
 
 /// The configuration, with the files of the process next to it.
-fn yaml(setup: &Setup) -> String {
+pub(crate) fn yaml(setup: &Setup) -> String {
     let files = "server: { pid_file: pid, control_socket: control, upgrade_socket: run/upgrade }";
     setup.clone().top(files).yaml()
 }
 
 /// Whether the process has ended, including a zombie.
-fn is_gone(pid: Pid) -> bool {
+pub(crate) fn is_gone(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')')
         .next()

@@ -3,6 +3,9 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +69,15 @@ impl Client {
     pub(crate) fn of(socket: TcpStream) -> Self {
         let stream = socket.try_clone().expect("a socket");
         Client::over(stream, socket)
+    }
+
+    /// Connects to a Unix socket.
+    pub(crate) fn try_unix(path: &Path) -> io::Result<Self> {
+        let socket = UnixStream::connect(path)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        // A TCP stream reads, writes and shuts down by the same system calls.
+        Ok(Client::of(TcpStream::from(OwnedFd::from(socket))))
     }
 
     /// Connects with TLS, asking for `name`. The handshake happens with the first bytes.

@@ -23,6 +23,7 @@ mod serve;
 mod setup;
 mod tls;
 mod tls_site;
+mod unix_relay;
 mod wait;
 mod wire;
 
@@ -46,5 +47,6 @@ pub(crate) use tls::{
     Authority, Identity, alert, handshake_kind, served_certificate, stapled_response,
 };
 pub(crate) use tls_site::TlsSite;
+pub(crate) use unix_relay::{UnixRelay, tcp_relay};
 pub(crate) use wait::{SOON, wait_for, wait_until};
 pub(crate) use wire::{Framing, Head, Wire};

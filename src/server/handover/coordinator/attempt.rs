@@ -1,6 +1,5 @@
 //! One handover attempt: from the connection or start of the successor to the end of the watch over it.
 
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use super::{
     HANDOVER_RUNNING, HandoverCoordinator, HandoverFailure, PendingSuccessor, WaitingSuccessor,
     lock, unexpected,
 };
+use crate::config::ListenerAddress;
 use crate::server::change_lock::ChangeLockGuard;
 use crate::server::handover::connection::{HandoverError, Peer};
 use crate::server::handover::message::{Message, export};
@@ -33,7 +33,7 @@ pub(super) struct HandoverAttempt<'a> {
     /// The change locks held during the attempt.
     locks: Vec<ChangeLockGuard>,
     /// The addresses on which the successor accepts connections.
-    listeners: Vec<SocketAddr>,
+    listeners: Vec<ListenerAddress>,
 }
 
 impl<'a> HandoverAttempt<'a> {
@@ -121,10 +121,10 @@ impl<'a> HandoverAttempt<'a> {
         else {
             return Err(HandoverError::Closed);
         };
-        let sent: Vec<(SocketAddr, RawFd)> = {
+        let sent: Vec<(ListenerAddress, RawFd)> = {
             let table = sockets.table.lock();
             let sent = sockets.addresses.iter();
-            sent.filter_map(|address| Some((*address, *table.get(&address.to_string())?)))
+            sent.filter_map(|address| Some((address.clone(), *table.get(&address.to_string())?)))
                 .collect()
         };
         let (listeners, sockets): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
@@ -233,6 +233,7 @@ impl Drop for HandoverAttempt<'_> {
             return;
         }
         // This process drains: further successors and changes stay refused.
+        self.handover.files.release(&self.listeners);
         if let Some(waiting) = self.waiting.take() {
             waiting.connection.release();
         }

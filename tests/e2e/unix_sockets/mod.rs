@@ -1,0 +1,4 @@
+//! Unix sockets, of hosts and of listeners.
+
+mod hosts;
+mod listeners;
