@@ -26,7 +26,7 @@ section! {
         /// The URLs of the members' client ports, all of one cluster. They are asked in turn: the next one if one does not
         /// answer.
         endpoints: Vec<Endpoint> { endpoints(), required "[\"https://etcd1:2379\", \"https://etcd2:2379\"]" },
-        /// The name of a user of etcd, where its authentication is on.
+        /// The name of a user of etcd, where its authentication is on. To http:// the password goes as plain text.
         user: Option<String> { user(), optional "ballast" },
         /// A file with the user's password, in a file that only its owner may read.
         password_file: Option<Secret> { password(), optional "/etc/ballast/etcd.password" },

@@ -18,6 +18,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// The time for the answer to such a probe.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How much may be on its way: a page of keys should not wait for the round trips of HTTP/2's 64 KiB.
+const WINDOW: u32 = 1 << 20;
+
 /// One endpoint. Its connection is opened when it is first used, and again after it has ended.
 #[derive(Debug)]
 pub(super) struct EndpointChannel {
@@ -39,6 +42,8 @@ impl EndpointChannel {
         let mut channel = tonic::transport::Endpoint::from_shared(uri)
             .map_err(failed)?
             .connect_timeout(config.connect_timeout)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);
         if endpoint.tls {

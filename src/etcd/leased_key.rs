@@ -80,8 +80,9 @@ impl LeasedKey {
         let mut lease = None;
         let keeping = async {
             let mut backoff = Backoff::default();
+            let mut is_written = false;
             loop {
-                let error = self.hold(&mut lease, &mut backoff).await;
+                let error = self.hold(&mut lease, &mut is_written, &mut backoff).await;
                 self.set_status(LeasedKeyStatus::Failed(error.to_string()));
                 let delay = backoff.next(rand::random());
                 sleep(delay.min(self.ttl / RENEWALS)).await;
@@ -99,14 +100,24 @@ impl LeasedKey {
     }
 
     /// Writes the key, and renews its lease until that fails.
-    async fn hold(&self, lease: &mut Option<Lease>, backoff: &mut Backoff) -> EtcdError {
+    async fn hold(
+        &self,
+        lease: &mut Option<Lease>,
+        is_written: &mut bool,
+        backoff: &mut Backoff,
+    ) -> EtcdError {
         let outcome: Result<(), EtcdError> = async {
             let held = match *lease {
                 Some(held) => held,
                 None => *lease.insert(self.client.grant_lease(self.ttl).await?),
             };
             let mut values = self.value.subscribe();
-            self.write(&mut values, held).await?;
+            match *is_written {
+                true => self.check(&mut values, held).await?,
+                // What a former process has left, or another one that goes by the same name, is overwritten once.
+                false => self.write(&mut values, held).await?,
+            }
+            *is_written = true;
             backoff.reset();
             loop {
                 tokio::select! {
@@ -154,7 +165,11 @@ impl LeasedKey {
                 self.set_status(LeasedKeyStatus::Taken);
                 Ok(())
             }
-            Some(_) => Ok(()),
+            Some(found) if found.value != *values.borrow() => self.write(values, lease).await,
+            Some(_) => {
+                self.set_status(LeasedKeyStatus::Held);
+                Ok(())
+            }
         }
     }
 

@@ -11,6 +11,8 @@ mod client;
 mod endpoint;
 mod error;
 mod exchange;
+#[cfg(test)]
+mod fuzz;
 mod key_range;
 mod lease;
 mod leased_key;

@@ -190,3 +190,37 @@ fn apply(state: &mut PrefixState, changes: Changes) -> Result<Applied, String> {
         false => Applied::Completely,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::tests::client_at;
+
+    #[test]
+    fn an_earlier_revision_is_accepted_from_another_cluster_alone() {
+        let client = client_at(&[([127, 0, 0, 1], 1).into()], "");
+        let watch = PrefixWatch::new(client, "/");
+        let state = |cluster_id, revision| PrefixState::new(b"/".to_vec(), cluster_id, revision);
+        assert_eq!(watch.accept(&state(1, 5)), Ok(()));
+        watch.show(&state(1, 10), true);
+        assert_eq!(watch.accept(&state(1, 10)), Ok(()));
+        assert_eq!(watch.accept(&state(2, 9)), Ok(()));
+        let refused = watch.accept(&state(1, 9)).expect_err("it went back");
+        assert!(refused.contains("from revision 10 to 9"), "{refused}");
+    }
+
+    #[test]
+    fn a_failure_stays_until_changes_are_followed_again() {
+        let client = client_at(&[([127, 0, 0, 1], 1).into()], "");
+        let watch = PrefixWatch::new(client, "/");
+        let status = watch.subscribe();
+        watch.show_failure("away");
+        assert_eq!(status.borrow().snapshot, None);
+        let state = PrefixState::new(b"/".to_vec(), 1, 10);
+        watch.show(&state, false);
+        assert_eq!(status.borrow().failure.as_deref(), Some("away"));
+        assert_eq!(status.borrow().snapshot, Some(state.snapshot.clone()));
+        watch.show(&state, true);
+        assert_eq!(status.borrow().failure, None);
+    }
+}

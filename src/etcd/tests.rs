@@ -40,7 +40,7 @@ fn client(section: &str) -> EtcdClient {
 }
 
 /// A client of a server without TLS.
-fn client_at(endpoints: &[SocketAddr], more: &str) -> EtcdClient {
+pub(super) fn client_at(endpoints: &[SocketAddr], more: &str) -> EtcdClient {
     let urls = Vec::from_iter(endpoints.iter().map(|at| format!("\"http://{at}\"")));
     client(&format!("{{ endpoints: [{}], {more} }}", urls.join(", ")))
 }

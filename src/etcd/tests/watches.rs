@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::forwarder::{Forwarder, Line};
-use super::support::Etcd;
+use super::support::{Etcd, SOON};
 use super::{Followed, SHORT, client, client_at};
-use crate::etcd::{Operation, PrefixStatus, Transaction};
+use crate::etcd::{EtcdClient, Operation, PrefixStatus, Transaction};
 
 #[tokio::test]
 async fn changes_are_seen_within_a_second() {
@@ -121,7 +121,7 @@ async fn members_that_hang_or_die_are_left() {
         return;
     };
     let client = client(&etcd.section(SHORT));
-    client.put("/hosts/a", "1", None).await.expect("written");
+    put_until_written(&client, "/hosts/a", "1").await;
     let mut followed = Followed::start(&client, "/hosts/");
     followed.until_values(&["1"]).await;
     let used = |etcd: &Etcd| {
@@ -131,22 +131,12 @@ async fn members_that_hang_or_die_are_left() {
     };
     let hanging = used(&etcd);
     etcd.pause(hanging);
-    etcd.control(&[
-        "--endpoints",
-        &format!("http://{}", etcd.address((hanging + 1) % 3)),
-        "put",
-        "/hosts/b",
-        "2",
-    ]);
+    put_until_written(&client, "/hosts/b", "2").await;
     followed.until_values(&["1", "2"]).await;
     assert_ne!(used(&etcd), hanging);
     etcd.resume(hanging);
     etcd.kill((hanging + 1) % 3);
-    // The rest may have to elect a leader.
-    let written = async { while client.put("/hosts/c", "3", None).await.is_err() {} };
-    tokio::time::timeout(super::SOON, written)
-        .await
-        .expect("written");
+    put_until_written(&client, "/hosts/c", "3").await;
     followed.until_values(&["1", "2", "3"]).await;
 }
 
@@ -183,4 +173,11 @@ async fn thousands_of_keys_are_read_in_pages() {
                 .is_some_and(|it| it.keys.len() == 4_999)
         })
         .await;
+}
+
+/// Without a leader nothing can be written for a second.
+async fn put_until_written(client: &EtcdClient, key: &str, value: &str) {
+    let written = async { while client.put(key, value, None).await.is_err() {} };
+    let written = tokio::time::timeout(SOON, written).await;
+    written.expect("there is a leader soon");
 }
