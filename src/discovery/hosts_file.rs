@@ -13,7 +13,7 @@ use crate::config::{HostEntry, read_host_list};
 use crate::file_stamps::Stamps;
 
 /// How often a file is looked at: a call to the kernel.
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_millis(250);
 
 /// The largest file that is read: some ten thousand hosts.
 const MAX_BYTES: u64 = 4 << 20;

@@ -117,3 +117,6 @@ fn kept(pool: &Pool, before: &[Host], is_usable: impl Fn(&HostId) -> bool) -> Ve
     }
     kept
 }
+
+#[cfg(test)]
+mod tests;

@@ -217,3 +217,6 @@ fn note_error(source: &HostSource, state: &mut SourceState, error: Option<String
     }
     state.error = error;
 }
+
+#[cfg(test)]
+mod tests;

@@ -217,6 +217,38 @@ fn a_reload_does_not_empty_a_pool_and_a_handover_keeps_its_hosts() {
 }
 
 #[test]
+fn keys_move_only_to_the_host_that_is_new() {
+    let backends = ["a", "b", "c", "d", "e"].map(Backend::start_new);
+    let all = Vec::from_iter(backends.iter());
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("web.hosts");
+    let ballast = with_file(&folder, &list(&all[..4]))
+        .algorithm("{ name: consistent_hash, key: path }")
+        .start();
+    let mut client = Client::connect(ballast.address());
+    let mut picks = || {
+        let picks = (0..200).map(|key| client.get(&format!("/{key}")).backend().to_owned());
+        Vec::from_iter(picks)
+    };
+    let before = picks();
+    replace(&file, &list(&all));
+    wait_for_hosts(&ballast, &all);
+    let mut after = picks();
+    // The first check is over a moment later than the host is there.
+    wait_until(SOON, "the new host serves", || {
+        after = picks();
+        after.iter().any(|host| host == "e")
+    });
+    let moved = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| before != after);
+    let moved = Vec::from_iter(moved.map(|(_, after)| after.as_str()));
+    assert!(moved.iter().all(|host| *host == "e"), "{moved:?}");
+    assert!((10..80).contains(&moved.len()), "{}", moved.len());
+}
+
+#[test]
 fn operators_change_hosts_of_a_source_as_others() {
     let [a, b, c] = ["a", "b", "c"].map(Backend::start_new);
     let folder = TempDir::new().expect("a folder");
