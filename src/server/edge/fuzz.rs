@@ -47,8 +47,8 @@ fn connection(input: &[u8]) {
 
 /// Compares the addresses with those of a second, independent parser.
 fn assert_addresses(header: &[u8], announced: ClientAddresses) {
-    let destination = announced.destination.expect("the header has both");
-    let read = [announced.client, destination];
+    let read = [announced.client, announced.destination];
+    let read = read.map(|address| address.expect("the header has both"));
     if header.starts_with(b"PROXY ") {
         let line = str::from_utf8(header).expect("addresses and numbers");
         let words = Vec::from_iter(line.trim_end().split(' '));
