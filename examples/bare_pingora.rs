@@ -51,7 +51,11 @@ fn main() -> ExitCode {
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let host = HttpPeer::new(config.pools[0].hosts[0].address, false, String::new());
+    let address = config.pools[0].hosts[0]
+        .address
+        .as_inet()
+        .expect("an IP address");
+    let host = HttpPeer::new(address, false, String::new());
     let mut service = http_proxy_service(&server.configuration, Bare(host));
     service.add_tcp(&config.listeners[0].address.to_string());
     server.add_service(service);

@@ -100,7 +100,7 @@ fn fits_address(listener: &Listener, map: &Node, reader: &mut Reader<'_>) {
         (false, None) => "`trusted` is missing; write it as in `trusted: [10.0.0.0/8]`",
         _ => return,
     };
-    reader.problem_of_key(map, "proxy_protocol", message.to_owned());
+    reader.problem_of_key(map, "proxy_protocol", message);
 }
 
 section! {
