@@ -10,10 +10,11 @@ mod head_reader;
 mod process_handle;
 mod response;
 
+pub use crate::discovery::{SourceAnswers, SourceStatus};
 pub use api::{
     API_DRAIN, API_EXPLAIN, API_LOG_LEVEL, API_PREVIEW, API_RELOAD, API_UNDRAIN, Api, ConfigInfo,
-    ErrorBody, EventList, HostRemoval, LogLevel, NewHost, NewWeight, PoolHistories, ProcessCommand,
-    ProcessStatus, ProcessVersion, RefusedCertificate, ReloadPreview, ReloadResult,
+    ErrorBody, EventList, HostRemoval, LogLevel, NewHost, NewWeight, PoolHistories, PoolReport,
+    ProcessCommand, ProcessStatus, ProcessVersion, RefusedCertificate, ReloadPreview, ReloadResult,
 };
 pub use api_server::{ApiServer, Caller};
 pub use process_handle::{

@@ -177,6 +177,8 @@ pub struct Host {
     pub labels: BTreeMap<String, String>,
     /// Where it comes from; `None`: from the file, or from an operator.
     pub source: Option<HostSource>,
+    /// Whether its source does not name it any more, so that it stays only until enough others are usable.
+    pub is_leaving: bool,
     /// The address of `id`.
     pub address: SocketAddr,
     /// 0 to 10,000; 0: the host is drained.
@@ -234,6 +236,7 @@ impl Host {
             label: None,
             labels: BTreeMap::new(),
             source: None,
+            is_leaving: false,
             address,
             weight: 1,
             file_weight: None,

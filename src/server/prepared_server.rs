@@ -302,6 +302,7 @@ fn api(
         connections: Arc::clone(&connections),
         observers: shared.observers.clone(),
         acme: Arc::clone(&shared.acme.status),
+        sources: Arc::clone(shared.discovery.table()),
     };
     let counts = Arc::clone(&shared.observers.counts);
     let process = RunningProcess {
@@ -316,6 +317,7 @@ fn api(
         history: shared.observers.history(),
         metrics: Arc::new(Metrics::new(counts, metrics_source)),
         acme: Arc::clone(&shared.acme.status),
+        sources: Arc::clone(shared.discovery.table()),
     };
     let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
     (Arc::new(Api::new(Arc::new(process), commands)), received)

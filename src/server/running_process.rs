@@ -1,5 +1,6 @@
 //! The running process, as the admin API sees and controls it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,6 +13,7 @@ use super::lifecycle::Lifecycle;
 use super::reloader::ReloaderHandle;
 use crate::acme::{AcmeCertificate, AcmeStatus};
 use crate::admin::{ChangeError, HeldPermit, LoadedConfig, PoolChange, ProcessHandle, ProcessLoad};
+use crate::discovery::{SourceStatus, SourceTable};
 use crate::event_log::EventLog;
 use crate::history::History;
 use crate::metrics::Metrics;
@@ -34,6 +36,7 @@ pub(super) struct RunningProcess {
     pub(super) history: Arc<History>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) acme: Arc<AcmeStatus>,
+    pub(super) sources: Arc<SourceTable>,
 }
 
 #[async_trait]
@@ -44,6 +47,23 @@ impl ProcessHandle for RunningProcess {
 
     fn pools(&self) -> Vec<Arc<Pool>> {
         self.active.load().pools.clone()
+    }
+
+    fn sources(&self) -> HashMap<String, Vec<SourceStatus>> {
+        let loaded_config = self.loaded_config.load();
+        let pools = loaded_config.config.pools.iter().map(|pool| {
+            let mut sources = Vec::new();
+            for source in pool.sources() {
+                // A name may stand there with several ports.
+                if !sources.contains(&source) {
+                    sources.push(source);
+                }
+            }
+            let sources = sources.iter();
+            let status = sources.map(|source| self.sources.state(source).status(source));
+            (pool.name.clone(), status.collect::<Vec<_>>())
+        });
+        pools.filter(|(_, sources)| !sources.is_empty()).collect()
     }
 
     fn acme(&self) -> Arc<Vec<AcmeCertificate>> {

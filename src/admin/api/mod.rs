@@ -39,6 +39,7 @@ pub use explain::API_EXPLAIN;
 pub use history::PoolHistories;
 pub use hosts::{HostRemoval, NewHost, NewWeight};
 pub use log_level::{API_LOG_LEVEL, LogLevel};
+pub use pools::PoolReport;
 pub use process::{ConfigInfo, ProcessStatus, ProcessVersion, RefusedCertificate};
 pub use reload::{API_PREVIEW, API_RELOAD, ProcessCommand, ReloadPreview, ReloadResult};
 

@@ -1,5 +1,6 @@
 //! `ballast status`: the pools and hosts of the running process, once or every second.
 
+mod source_line;
 mod view;
 
 use std::io;
@@ -93,7 +94,7 @@ fn current(args: &StatusArg) -> Result<ProcessStatus, CliError> {
     let body = request(&args.process, "GET", "/api/v1/status", "", TIMEOUT)?;
     let mut status: ProcessStatus = parse(&body)?;
     if let Some(pool) = &args.pool {
-        status.pools.retain(|status| status.name == *pool);
+        status.pools.retain(|report| report.pool.name == *pool);
         if status.pools.is_empty() {
             let pool = pool.escape_debug();
             return Err(runtime_error(format!("there is no pool `{pool}`")));

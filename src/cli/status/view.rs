@@ -5,8 +5,9 @@ use std::iter;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::source_line::source_line;
 use crate::acme::AcmeCertificate;
-use crate::admin::ProcessStatus;
+use crate::admin::{PoolReport, ProcessStatus};
 use crate::cli::terminal::{Style, StyledLine};
 use crate::pool::{HostState, HostStatus, PoolStatus};
 use crate::timestamp::Timestamp;
@@ -48,7 +49,7 @@ impl RequestRates {
 impl RequestTotals {
     fn new(status: &ProcessStatus) -> Self {
         let mut totals = RequestTotals::default();
-        for pool in &status.pools {
+        for PoolReport { pool, .. } in &status.pools {
             totals.by_pool.insert(pool.name.clone(), pool.requests);
             for host in &pool.hosts {
                 let key = (pool.name.clone(), host.id.clone());
@@ -87,9 +88,10 @@ pub(super) fn lines(
         StyledLine::new(text, Style::Bad)
     }));
     lines.extend(status.acme.iter().map(ordered_certificate));
-    for pool in &status.pools {
+    for PoolReport { pool, sources } in &status.pools {
         lines.push(StyledLine::default());
         lines.push(title(pool, rates));
+        lines.extend(sources.iter().map(source_line));
         lines.extend(table(pool, rates, columns, now));
     }
     lines
@@ -272,7 +274,7 @@ fn all_columns(pool: &PoolStatus, rates: Option<&RequestRates>, now: Timestamp) 
         }
     };
     let title = if rates.is_some() { "REQ/S" } else { "REQUESTS" };
-    vec![
+    let mut columns = vec![
         column("HOST", false, u8::MAX, &|host| {
             let name = host.name.as_ref();
             let label = name.map_or(host.id.clone(), |name| format!("{name} {}", host.id));
@@ -295,7 +297,12 @@ fn all_columns(pool: &PoolStatus, rates: Option<&RequestRates>, now: Timestamp) 
             let latency = host.latency_ms;
             latency.map_or("-".to_owned(), |ms| format!("{} ms", format_number(&ms)))
         }),
-    ]
+    ];
+    // Of a pool whose hosts are all in the file it would say nothing.
+    if pool.hosts.iter().any(HostStatus::is_found) {
+        columns.push(column("SOURCE", false, 0, &|host| host.source.clone()));
+    }
+    columns
 }
 
 /// The reason for the host's state, and the changes that operators made to it.
@@ -327,7 +334,7 @@ fn format_number(number: &f64) -> String {
 }
 
 /// A duration in its largest unit, rounded down.
-fn format_duration(seconds: f64) -> String {
+pub(super) fn format_duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     match seconds {
         0..60 => format!("{seconds}s"),

@@ -1,6 +1,7 @@
 //! Hosts that come from sources other than the file: what adds them, what removes them, and what must not.
 
 mod hosts_file;
+mod status;
 
 use std::path::Path;
 
