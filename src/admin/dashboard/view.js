@@ -130,7 +130,7 @@ function usability(pools) {
 function sourceText({ source, hosts, age_seconds: age, stale, ttl_seconds: ttl, error }) {
   const parts = [hosts ? plural(hosts, "host") : "no hosts yet"];
   if (age !== null) parts.push(`confirmed ${span(age)} ago${stale ? " (stale: by an earlier process)" : ""}`);
-  if (ttl !== null) parts.push(`asked again in ${span(ttl)}`);
+  if (ttl >= 1) parts.push(`asked again in ${span(ttl)}`);
   return `${source}: ${parts.join(", ")}${error ? `; ${error}` : ""}`;
 }
 

@@ -28,11 +28,12 @@ pub(super) fn source_line(source: &SourceStatus) -> StyledLine {
         false => line,
     };
     let line = match source.ttl_seconds {
-        Some(left) => line.and(
+        // What is due is being asked for.
+        Some(left) if left >= 1.0 => line.and(
             format!(", asked again in {}", format_duration(left)),
             Style::Plain,
         ),
-        None => line,
+        _ => line,
     };
     match &source.error {
         Some(error) => line.and(format!("; {error}"), Style::Bad),
