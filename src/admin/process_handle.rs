@@ -1,6 +1,6 @@
 //! The API's view of the process: what it reads from it, and the changes that it requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::acme::AcmeCertificate;
 use crate::balancer::HostId;
 use crate::cluster::ClusterStatus;
 use crate::config::{Config, Host};
+use crate::discovery::SourceStatus;
 use crate::event_log::EventLog;
 use crate::history::History;
 use crate::metrics::Metrics;
@@ -27,6 +28,10 @@ pub trait ProcessHandle: Debug + Send + Sync {
 
     /// The active pools, in the order of the configuration.
     fn pools(&self) -> Vec<Arc<Pool>>;
+
+    /// What is known from the sources of each pool that has some, by the name of the pool, in the order of the
+    /// configuration.
+    fn sources(&self) -> HashMap<String, Vec<SourceStatus>>;
 
     /// The certificates that are ordered by ACME.
     fn acme(&self) -> Arc<Vec<AcmeCertificate>>;

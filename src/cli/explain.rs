@@ -82,6 +82,7 @@ fn render(explanation: &RequestExplanation) -> String {
     lines.extend(explanation.authentication.as_deref().map(authentication));
     lines.extend(explanation.split.as_ref().map(split));
     lines.push(outcome(&explanation.outcome));
+    lines.extend(explanation.candidates.iter().find_map(origin));
     lines.extend(unmatched(&explanation.unmatched));
     if !explanation.candidates.is_empty() {
         lines.push(String::new());
@@ -205,6 +206,21 @@ fn outcome(outcome: &SelectionOutcome) -> String {
     }
 }
 
+/// Where the selected host comes from, if that is a source.
+fn origin(candidate: &HostExplanation) -> Option<String> {
+    if candidate.verdict != CandidateStatus::Selected || !candidate.is_found() {
+        return None;
+    }
+    let labels = candidate.labels.iter();
+    let labels = labels.map(|(label, value)| format!(", {label}={value}"));
+    let line = format!(
+        "found by {}{}",
+        candidate.source,
+        labels.collect::<String>()
+    );
+    Some(line.chars().flat_map(shown).collect())
+}
+
 fn table(candidates: &[HostExplanation]) -> Vec<String> {
     let figures = candidates
         .iter()
@@ -274,6 +290,8 @@ fn number(figure: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::pool::HostState;
     use crate::proxy::ExplainedKey;
@@ -287,6 +305,8 @@ mod tests {
         HostExplanation {
             order: 1,
             host: host.to_owned(),
+            source: "configuration".to_owned(),
+            labels: BTreeMap::new(),
             tier: "primary".to_owned(),
             state: HostState::Up,
             in_flight: 3,
@@ -327,7 +347,11 @@ mod tests {
                     Some(12.5),
                     &"long ".repeat(40),
                 ),
-                candidate("b:1", CandidateStatus::Selected, None, "short"),
+                HostExplanation {
+                    source: "srv _http._tcp.b".to_owned(),
+                    labels: BTreeMap::from([("zone".to_owned(), "\ta".to_owned())]),
+                    ..candidate("b:1", CandidateStatus::Selected, None, "short")
+                },
             ],
         };
         let text = render(&explanation);
@@ -342,23 +366,24 @@ mod tests {
         );
         assert_eq!(lines[1], "if the client is let in: auth http://auth:80/");
         assert_eq!(lines[2], "goes to b:1: balanced");
+        assert_eq!(lines[3], "found by srv _http._tcp.b, zone=\\ta");
         assert_eq!(
-            lines[3],
+            lines[4],
             "not by route 1, because the header X-A does not fit: /v1/, header X-A: ~ \\n"
         );
         assert_eq!(
-            lines[5],
+            lines[6],
             "  HOST              STATE      IN FLIGHT  WEIGHT   LOAD  WHY"
         );
         assert!(
-            lines[6].contains("       3       1  12.50  loaded: long"),
+            lines[7].contains("       3       1  12.50  loaded: long"),
             "{text}"
         );
         assert_eq!(
-            lines[7],
+            lines[8],
             "> b:1               up                 3       1         loaded: short"
         );
-        assert_eq!(lines.len(), 8);
+        assert_eq!(lines.len(), 9);
     }
 
     #[test]

@@ -45,6 +45,12 @@ impl StyledLine {
         self
     }
 
+    /// The text without its styles.
+    #[cfg(test)]
+    pub(super) fn text(&self) -> String {
+        self.0.iter().map(|(text, _)| text.as_str()).collect()
+    }
+
     /// The line, truncated to `columns`.
     fn render(&self, columns: usize, colours: bool) -> String {
         let length: usize = self.0.iter().map(|(text, _)| text.chars().count()).sum();

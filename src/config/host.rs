@@ -178,6 +178,8 @@ pub struct Host {
     pub labels: BTreeMap<String, String>,
     /// Where it comes from; `None`: from the file, or from an operator.
     pub source: Option<HostSource>,
+    /// Whether its source does not name it any more, so that it stays only until enough others are usable.
+    pub is_leaving: bool,
     /// The address of `id`.
     pub address: balancer::HostAddress,
     /// 0 to 10,000; 0: the host is drained.
@@ -237,6 +239,7 @@ impl Host {
             label: None,
             labels: BTreeMap::new(),
             source: None,
+            is_leaving: false,
             address,
             weight: 1,
             file_weight: None,

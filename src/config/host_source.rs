@@ -31,16 +31,20 @@ impl HostSource {
             HostSource::Consul(_) => "consul",
         }
     }
+
+    /// What of its kind is asked for: a name, a path, a prefix or a service.
+    pub fn name(&self) -> String {
+        match self {
+            HostSource::Name(name) | HostSource::Srv(name) => name.clone(),
+            HostSource::File(path) => path.display().to_string(),
+            HostSource::Etcd(prefix) => prefix.clone(),
+            HostSource::Consul(service) => service.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for HostSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = self.kind();
-        match self {
-            HostSource::Name(name) | HostSource::Srv(name) => write!(f, "{kind} {name}"),
-            HostSource::File(path) => write!(f, "{kind} {}", path.display()),
-            HostSource::Etcd(prefix) => write!(f, "{kind} {prefix}"),
-            HostSource::Consul(service) => write!(f, "{kind} {service}"),
-        }
+        write!(f, "{} {}", self.kind(), self.name())
     }
 }

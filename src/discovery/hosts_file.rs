@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -15,6 +15,9 @@ use crate::file_stamps::Stamps;
 /// How often a file is looked at: a call to the kernel.
 const INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often a file that stays the same is told again: its age shows that it is still looked at.
+const CONFIRM_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The largest file that is read: some ten thousand hosts.
 const MAX_BYTES: u64 = 4 << 20;
 
@@ -24,14 +27,23 @@ const MAX_BYTES: u64 = 4 << 20;
 pub(super) async fn watch(path: &Path, report: &(dyn Fn(Answer) + Sync)) {
     let mut seen = None;
     let mut candidate = None;
-    let mut is_first = true;
+    let mut told: Option<(Answer, Instant)> = None;
     loop {
         let now = stamps(path).await;
-        if is_first || (now != seen && now == candidate) {
-            report(read(path.to_owned()).await);
-            seen.clone_from(&now);
+        let answer = match &told {
+            Some((answer, at)) if now == seen => {
+                (at.elapsed() >= CONFIRM_INTERVAL).then(|| answer.clone())
+            }
+            Some(_) if now != candidate => None,
+            _ => {
+                seen.clone_from(&now);
+                Some(read(path.to_owned()).await)
+            }
+        };
+        if let Some(answer) = answer {
+            report(answer.clone());
+            told = Some((answer, Instant::now()));
         }
-        is_first = false;
         candidate = now;
         sleep(INTERVAL).await;
     }

@@ -113,7 +113,10 @@ fn kept(pool: &Pool, before: &[Host], is_usable: impl Fn(&HostId) -> bool) -> Ve
         }
         let gone = before.iter().filter(of_source);
         let gone = gone.filter(|host| !named.contains(&host.id) && is_usable(&host.id));
-        kept.extend(gone.cloned());
+        kept.extend(gone.map(|host| Host {
+            is_leaving: true,
+            ..host.clone()
+        }));
     }
     kept
 }

@@ -11,10 +11,12 @@ mod dns_watch;
 mod hosts_file;
 mod members;
 mod service;
+mod source_status;
 mod source_table;
 mod store;
 
 pub(crate) use answer::{Answer, FoundHost};
 pub(crate) use members::{Leaving, with_members};
 pub(crate) use service::Discovery;
+pub use source_status::{SourceAnswers, SourceStatus};
 pub(crate) use source_table::{SavedHosts, SourceState, SourceTable};

@@ -16,10 +16,12 @@ mod pools;
 mod process;
 mod series;
 mod series_registry;
+mod sources;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::TextEncoder;
 
@@ -74,6 +76,8 @@ pub struct ProcessState {
     pub refused_certificates: usize,
     /// The certificates that are ordered by ACME.
     pub orders: Vec<OrderState>,
+    /// The sources of hosts.
+    pub sources: Vec<HostSourceState>,
     /// How many metrics each host has.
     pub host_metrics: HostMetrics,
 }
@@ -87,6 +91,23 @@ pub struct OrderState {
     pub renewal: Option<Timestamp>,
     /// How many orders have failed since the last that succeeded.
     pub failures: u32,
+}
+
+/// What is known from a source of hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSourceState {
+    /// Its kind and its name.
+    pub source: String,
+    /// The number of its hosts.
+    pub hosts: usize,
+    /// How long ago it told all of them; `None`: it never did.
+    pub age: Option<Duration>,
+    /// Whether its hosts are those that an earlier process knew, and it has not answered since.
+    pub is_stale: bool,
+    /// Its answers with all hosts.
+    pub good_answers: u64,
+    /// Its answers that failed, were empty or incomplete.
+    pub failed_answers: u64,
 }
 
 /// All metrics, for reading.
@@ -116,6 +137,7 @@ impl Metrics {
         let mut families = self.counts.gather();
         families.extend(pools::families(&pools, &self.counts, brief));
         families.extend(process::families(&state));
+        families.extend(sources::families(&state.sources));
         // A family is empty if no pool uses its feature. The encoder takes that for an error.
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));

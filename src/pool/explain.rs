@@ -1,11 +1,12 @@
 //! Explains which host a request would get, and why not another one.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::MutexGuard;
 
 use serde::{Deserialize, Serialize};
 
+use super::host_origin::HostOrigin;
 use super::host_status::HostState;
 use super::outlier_detector::OutlierDetector;
 use super::select::Acquire;
@@ -49,6 +50,12 @@ pub struct HostExplanation {
     pub order: usize,
     /// Its identity.
     pub host: String,
+    /// Where it comes from, see [`HostStatus::source`]. Earlier versions do not report it.
+    #[serde(default)]
+    pub source: String,
+    /// What its source says about it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// `primary`, `backup`, `draining`, or `out` of service.
     pub tier: String,
     /// Its state.
@@ -69,6 +76,13 @@ pub struct HostExplanation {
     pub why: String,
     /// The reason, in one line for a person.
     pub text: String,
+}
+
+impl HostExplanation {
+    /// Whether it is from neither the file nor an operator.
+    pub fn is_found(&self) -> bool {
+        HostOrigin::is_found(&self.source)
+    }
 }
 
 /// Whether a candidate is selected.
@@ -220,6 +234,8 @@ impl ExplainView<'_> {
         HostExplanation {
             order,
             host: host.id().to_string(),
+            source: status.source,
+            labels: status.labels,
             tier: member.tier().name().to_owned(),
             state: status.state,
             in_flight: found.map_or(host.in_flight(), |found| found.in_flight),

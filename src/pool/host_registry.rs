@@ -113,6 +113,7 @@ mod tests {
             label: None,
             labels: std::collections::BTreeMap::new(),
             source: None,
+            is_leaving: false,
             address: ([127, 0, 0, 1], 80).into(),
             weight: 1,
             file_weight: Some(1),

@@ -11,6 +11,7 @@ use std::time::Instant;
 use http::HeaderValue;
 use pingora::upstreams::peer::HttpPeer;
 
+use super::host_origin::HostOrigin;
 use super::host_status::StatusDetails;
 use super::outlier_detector::OutlierDetector;
 use super::tiers::{Tier, TierInputs};
@@ -56,6 +57,7 @@ pub struct Member {
     file_weight: Option<u32>,
     /// The display name.
     label: Option<String>,
+    origin: HostOrigin,
     counters: Arc<HostCounters>,
     /// Of the attempts; shared with the same host in the pool that this one replaces.
     pub(super) last_minute: Arc<LastMinute>,
@@ -95,6 +97,7 @@ impl Member {
             status_details: Mutex::new(StatusDetails::new()),
             file_weight: configured.file_weight,
             label: configured.label.clone(),
+            origin: HostOrigin::of(configured),
             last_minute: Arc::new(LastMinute::new(counters.counts())),
             counters,
         })
@@ -171,6 +174,11 @@ impl Member {
     /// The display name; `None` if people know it by its identity.
     pub(super) fn label(&self) -> Option<&str> {
         self.label.as_deref()
+    }
+
+    /// Where the host comes from.
+    pub(super) fn origin(&self) -> &HostOrigin {
+        &self.origin
     }
 
     /// Counters of attempts, checks and ejections.

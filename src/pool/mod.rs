@@ -10,6 +10,7 @@ mod explain;
 #[cfg(test)]
 mod fuzz;
 mod host_counters;
+mod host_origin;
 mod host_registry;
 mod host_status;
 mod last_minute;

@@ -1,9 +1,11 @@
 //! The status of a pool and its hosts for people: each host with its state, the reason for it, and since when.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::host_origin::HostOrigin;
 use super::host_status::{CheckResult, HostState};
 use super::outlier_detector::EjectionStage;
 use super::tiers::Tier;
@@ -72,12 +74,25 @@ pub struct RetryStatus {
 /// The status of a host in a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostStatus {
-    /// The identity: the `host:port` or `unix:/path` of the configuration.
+    /// The identity: the `host:port` or `unix:/path` of the configuration, or the address that a source has told.
     pub id: String,
     /// The display name; `None` if people know it by its `id`.
     pub name: Option<String>,
     /// The address that requests are sent to.
     pub address: String,
+    /// Where it comes from: `configuration`, `operator`, or the kind and name of a source, as in `dns app.internal`. Earlier
+    /// versions do not report it.
+    #[serde(default)]
+    pub source: String,
+    /// The name by which its source knows it, for TLS and the Host field.
+    #[serde(default)]
+    pub server_name: Option<String>,
+    /// What its source says about it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Whether its source does not name it any more, so that it stays only until enough others are usable.
+    #[serde(default)]
+    pub leaving: bool,
     /// The current weight.
     pub weight: u32,
     /// The weight in the file; `None` if an operator added the host.
@@ -114,6 +129,13 @@ pub struct HostStatus {
     pub last_minute: RequestCounts,
     /// What an operator changed at run time, for people; empty if nothing.
     pub operator: Vec<String>,
+}
+
+impl HostStatus {
+    /// Whether it is from neither the file nor an operator.
+    pub fn is_found(&self) -> bool {
+        HostOrigin::is_found(&self.source)
+    }
 }
 
 impl Pool {
@@ -178,10 +200,20 @@ impl Pool {
         let next_check = member.next_check();
         let serving = self.serves_in(member, best);
         let counts = member.counters().counts();
+        let HostOrigin {
+            source,
+            server_name,
+            labels,
+            is_leaving,
+        } = member.origin().clone();
         HostStatus {
             id: host.id().as_str().to_owned(),
             name: member.label().map(str::to_owned),
             address: host.address().to_string(),
+            source,
+            server_name,
+            labels,
+            leaving: is_leaving,
             weight: host.weight(),
             configured_weight: member.file_weight(),
             backup: member.is_backup(),
@@ -206,28 +238,35 @@ impl Pool {
 
     /// Hosts of the file that an operator removed.
     fn removed(&self) -> impl Iterator<Item = HostStatus> {
-        self.removed.iter().map(|(host, removed_at)| HostStatus {
-            id: host.id.as_str().to_owned(),
-            name: host.label.clone(),
-            address: host.address.to_string(),
-            weight: 0,
-            configured_weight: host.file_weight,
-            backup: host.backup,
-            state: HostState::Removed,
-            serving: false,
-            reason: "removed by an operator".to_owned(),
-            since: *removed_at,
-            in_flight: 0,
-            max_in_flight: host.max_in_flight,
-            latency_ms: None,
-            success: 1.0,
-            ejected_for_seconds: None,
-            next_check_seconds: None,
-            last_check: None,
-            requests: 0,
-            errors: 0,
-            last_minute: RequestCounts::default(),
-            operator: vec!["removed".to_owned()],
+        self.removed.iter().map(|(host, removed_at)| {
+            let origin = HostOrigin::of(host);
+            HostStatus {
+                id: host.id.as_str().to_owned(),
+                name: host.label.clone(),
+                address: host.address.to_string(),
+                source: origin.source,
+                server_name: origin.server_name,
+                labels: origin.labels,
+                leaving: origin.is_leaving,
+                weight: 0,
+                configured_weight: host.file_weight,
+                backup: host.backup,
+                state: HostState::Removed,
+                serving: false,
+                reason: "removed by an operator".to_owned(),
+                since: *removed_at,
+                in_flight: 0,
+                max_in_flight: host.max_in_flight,
+                latency_ms: None,
+                success: 1.0,
+                ejected_for_seconds: None,
+                next_check_seconds: None,
+                last_check: None,
+                requests: 0,
+                errors: 0,
+                last_minute: RequestCounts::default(),
+                operator: vec!["removed".to_owned()],
+            }
         })
     }
 

@@ -40,6 +40,9 @@ impl Pool {
                 }
             });
         }
+        if member.origin().is_leaving {
+            reason.push_str("; its source does not name it any more");
+        }
         reason
     }
 

@@ -11,7 +11,8 @@ use super::request_observers::RequestObservers;
 use crate::acme::AcmeStatus;
 use crate::admin::LoadedConfig;
 use crate::config::{Config, Validity};
-use crate::metrics::{MetricsSource, OrderState, ProcessState};
+use crate::discovery::SourceTable;
+use crate::metrics::{HostSourceState, MetricsSource, OrderState, ProcessState};
 use crate::pool::Pool;
 use crate::proxy::{ActiveConfig, TrafficState};
 
@@ -24,6 +25,7 @@ pub(super) struct ServerMetricsSource {
     pub(super) connections: Arc<Connections>,
     pub(super) observers: RequestObservers,
     pub(super) acme: Arc<AcmeStatus>,
+    pub(super) sources: Arc<SourceTable>,
 }
 
 impl MetricsSource for ServerMetricsSource {
@@ -48,6 +50,7 @@ impl MetricsSource for ServerMetricsSource {
             revocation_lists: revocation_lists(&loaded_config.config),
             refused_certificates: loaded_config.refused_certificates.len(),
             orders: orders(&self.acme),
+            sources: sources(&self.sources),
             host_metrics: loaded_config.config.admin.metrics.hosts,
         }
     }
@@ -87,4 +90,19 @@ fn orders(acme: &AcmeStatus) -> Vec<OrderState> {
         failures: certificate.failures,
     });
     orders.collect()
+}
+
+fn sources(table: &SourceTable) -> Vec<HostSourceState> {
+    let sources = table
+        .all()
+        .into_iter()
+        .map(|(source, state)| HostSourceState {
+            source: source.to_string(),
+            hosts: state.hosts.len(),
+            age: state.age(),
+            is_stale: state.is_stale,
+            good_answers: state.good_answers,
+            failed_answers: state.bad_answers,
+        });
+    sources.collect()
 }

@@ -315,6 +315,7 @@ fn api(
         connections: Arc::clone(&connections),
         observers: shared.observers.clone(),
         acme: Arc::clone(&shared.acme.status),
+        sources: Arc::clone(shared.discovery.table()),
     };
     let counts = Arc::clone(&shared.observers.counts);
     let process = RunningProcess {
@@ -330,6 +331,7 @@ fn api(
         metrics: Arc::new(Metrics::new(counts, metrics_source)),
         acme: Arc::clone(&shared.acme.status),
         cluster: shared.cluster.clone(),
+        sources: Arc::clone(shared.discovery.table()),
     };
     let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
     (Arc::new(Api::new(Arc::new(process), commands)), received)

@@ -1,5 +1,6 @@
 //! The running process, as the admin API sees and controls it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -14,6 +15,7 @@ use super::reloader::ReloaderHandle;
 use crate::acme::{AcmeCertificate, AcmeStatus};
 use crate::admin::{ChangeError, HeldPermit, LoadedConfig, PoolChange, ProcessHandle, ProcessLoad};
 use crate::cluster::{Cluster, ClusterStatus};
+use crate::discovery::{SourceStatus, SourceTable};
 use crate::event_log::EventLog;
 use crate::history::History;
 use crate::metrics::Metrics;
@@ -38,6 +40,7 @@ pub(super) struct RunningProcess {
     pub(super) acme: Arc<AcmeStatus>,
     /// `None`: the process is alone.
     pub(super) cluster: Option<Cluster>,
+    pub(super) sources: Arc<SourceTable>,
 }
 
 #[async_trait]
@@ -48,6 +51,23 @@ impl ProcessHandle for RunningProcess {
 
     fn pools(&self) -> Vec<Arc<Pool>> {
         self.active.load().pools.clone()
+    }
+
+    fn sources(&self) -> HashMap<String, Vec<SourceStatus>> {
+        let loaded_config = self.loaded_config.load();
+        let pools = loaded_config.config.pools.iter().map(|pool| {
+            let mut sources = Vec::new();
+            for source in pool.sources() {
+                // A name may stand there with several ports.
+                if !sources.contains(&source) {
+                    sources.push(source);
+                }
+            }
+            let sources = sources.iter();
+            let status = sources.map(|source| self.sources.state(source).status(source));
+            (pool.name.clone(), status.collect::<Vec<_>>())
+        });
+        pools.filter(|(_, sources)| !sources.is_empty()).collect()
     }
 
     fn acme(&self) -> Arc<Vec<AcmeCertificate>> {

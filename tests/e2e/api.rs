@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Ballast, Client, Connections, DeadHost, Load, Reply, SOON, Setup, free, get,
+    Backend, Ballast, Client, Connections, DeadHost, Load, Reply, SOON, Setup, file, free, get,
     wait_until,
 };
 
@@ -647,7 +647,20 @@ fn the_log_level_changes_at_run_time() {
 #[test]
 fn responses_match_the_openapi_description() {
     let a = Backend::start_new("a");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let found = DeadHost::new();
+    let list = file(
+        folder.path(),
+        "web.hosts",
+        &format!("{}\n", found.address()),
+    );
+    let state = folder.path().join("state");
     let ballast = Setup::of(&[&a])
+        .top(&format!(
+            "discovery: {{ state_directory: {} }}",
+            state.display()
+        ))
+        .pool(&format!("hosts_file: {}", list.display()))
         .pool("sticky: { cookie: c }")
         .algorithm("{ name: consistent_hash, key: path }")
         .health(CHECK)

@@ -232,7 +232,7 @@ fn it_reconnects_after_a_handover_and_asks_for_the_token() {
 }
 
 /// A process with an admin listener, and a browser with the dashboard open. `None` without a browser.
-fn opened(setup: &Setup) -> Option<(Ballast, Browser)> {
+pub(crate) fn opened(setup: &Setup) -> Option<(Ballast, Browser)> {
     let browser = Browser::start(1440, 900)?;
     let admin = free();
     let setup = setup

@@ -16,6 +16,9 @@ use crate::support::{
     wait_until,
 };
 
+/// Names of hosts, in the place of which the tests have one that every machine knows.
+const NAMES: [&str; 2] = ["app.internal", "app.shop.svc.cluster.local"];
+
 /// A running example.
 struct Example {
     ballast: Ballast,
@@ -51,6 +54,10 @@ fn start_at(name: &str, hosts: &[SocketAddr]) -> Example {
         for (number, host) in hosts.iter().enumerate() {
             let example = format!("127.0.0.1:{}", 8081 + number);
             text = text.replace(&example, &host.to_string());
+            for name in NAMES {
+                let example = format!("{name}:{}", 8081 + number);
+                text = text.replace(&example, &format!("localhost:{}", host.port()));
+            }
         }
         text
     };
@@ -513,4 +520,18 @@ fn pages_are_compressed() {
     assert_eq!(coding("/account/", "text/html"), None);
     let events = coding("/events/", "text/event-stream");
     assert_eq!(events.as_deref(), Some("br"));
+}
+
+#[test]
+fn names_are_sources_of_hosts() {
+    let hosts: [Backend; 1] = backends();
+    for example in [
+        start("dns-names.yaml", &hosts.each_ref()),
+        start("kubernetes.yaml", &hosts.each_ref()),
+    ] {
+        let shown = example.ballast.command(&["status"]).stdout;
+        let mut lines = shown.lines();
+        let is_shown = lines.any(|line| line.starts_with("source dns localhost: "));
+        assert!(is_shown, "{shown}");
+    }
 }

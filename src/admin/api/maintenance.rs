@@ -29,6 +29,6 @@ async fn change(
     let name = request.segment(0);
     let changed = api.process.change(name, change).await;
     changed.map_err(ApiResponse::from_change_error)?;
-    let status = pools::find_pool(api, name)?.status();
-    Ok(ApiResponse::json(StatusCode::OK, &status))
+    let pool = pools::find_pool(api, name)?;
+    Ok(ApiResponse::json(StatusCode::OK, &api.pool_report(&pool)))
 }

@@ -45,6 +45,7 @@ pub use plan::{
     API_PLAN, ChecksPlan, ConnectionPlan, HostPlan, KeyPlan, Plan, PlannedHost, PoolPlan,
     RemovedListener,
 };
+pub use pools::PoolReport;
 pub use process::{ConfigInfo, ProcessStatus, ProcessVersion, RefusedCertificate};
 pub use reload::{API_PREVIEW, API_RELOAD, ProcessCommand, ReloadPreview, ReloadResult};
 

@@ -3,21 +3,32 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
 
 use super::{Api, ApiRequest};
 use crate::admin::response::ApiResponse;
 use crate::balancer::HostId;
-use crate::pool::Pool;
+use crate::discovery::SourceStatus;
+use crate::pool::{Pool, PoolStatus};
+
+/// The status of a pool, and what is known from its sources of hosts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolReport {
+    /// The pool with its hosts.
+    #[serde(flatten)]
+    pub pool: PoolStatus,
+    /// Its sources in the order of the configuration. Earlier versions do not report them.
+    #[serde(default)]
+    pub sources: Vec<SourceStatus>,
+}
 
 pub(super) fn all(api: &Api, _request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
-    let pools = api.process.pools();
-    let pools = Vec::from_iter(pools.iter().map(|pool| pool.status()));
-    Ok(ApiResponse::json(StatusCode::OK, &pools))
+    Ok(ApiResponse::json(StatusCode::OK, &api.pool_reports()))
 }
 
 pub(super) fn one(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
     let pool = find_pool(api, request.segment(0))?;
-    Ok(ApiResponse::json(StatusCode::OK, &pool.status()))
+    Ok(ApiResponse::json(StatusCode::OK, &api.pool_report(&pool)))
 }
 
 pub(super) fn host(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
@@ -26,6 +37,31 @@ pub(super) fn host(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiRe
     match pool.member(&HostId::from(id)) {
         Some(member) => Ok(ApiResponse::json(StatusCode::OK, &pool.host_status(member))),
         None => Err(no_host(&pool, id)),
+    }
+}
+
+impl Api {
+    /// The status of all pools, in the order of the configuration.
+    pub(super) fn pool_reports(&self) -> Vec<PoolReport> {
+        let mut sources = self.process.sources();
+        let pools = self.process.pools().into_iter();
+        let reports = pools.map(|pool| PoolReport {
+            sources: sources.remove(pool.name()).unwrap_or_default(),
+            pool: pool.status(),
+        });
+        reports.collect()
+    }
+
+    /// The status of a pool.
+    pub(super) fn pool_report(&self, pool: &Pool) -> PoolReport {
+        PoolReport {
+            sources: self
+                .process
+                .sources()
+                .remove(pool.name())
+                .unwrap_or_default(),
+            pool: pool.status(),
+        }
     }
 }
 

@@ -6,12 +6,12 @@ use std::process;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::pools::PoolReport;
 use super::{Api, ApiRequest, Caller, authorization};
 use crate::acme::AcmeCertificate;
 use crate::admin::process_handle::{LoadedConfig, ProcessLoad};
 use crate::admin::response::ApiResponse;
 use crate::cluster::ClusterStatus;
-use crate::pool;
 use crate::timestamp::Timestamp;
 
 /// Identity of the process.
@@ -68,7 +68,7 @@ pub struct ProcessStatus {
     #[serde(default)]
     pub cluster: Option<ClusterStatus>,
     /// The pools in the order of the configuration.
-    pub pools: Vec<pool::PoolStatus>,
+    pub pools: Vec<PoolReport>,
 }
 
 /// A changed file of TLS that is not used; what it held before stays in use.
@@ -123,7 +123,6 @@ impl Api {
             panics,
         } = self.process.load();
         let loaded_config = self.process.loaded_config();
-        let pools = self.process.pools();
         ProcessStatus {
             process: self.version(),
             ready: self.not_ready_reason().is_none(),
@@ -138,7 +137,7 @@ impl Api {
             refused_certificates: refused_certificates(&loaded_config),
             acme: self.process.acme().to_vec(),
             cluster: self.process.cluster(),
-            pools: pools.iter().map(|pool| pool.status()).collect(),
+            pools: self.pool_reports(),
         }
     }
 }

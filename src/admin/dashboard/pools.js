@@ -73,7 +73,7 @@ function makePool(name) {
   const node = copy("pool");
   const body = part(node, "body");
   body.id = `pool-${(poolCount += 1)}`;
-  const entry = { node, rows: new Map(), rates: new Map(), more: 0 };
+  const entry = { node, rows: new Map(), sources: new Map(), rates: new Map(), more: 0 };
   const recent = (id) => id === "errors" && { text: percent(errorShare(entry.pool)), note: "last minute" };
   entry.board = new Board(part(node, "charts"), () => samplesByPool.get(name) ?? [], recent);
   const fold = part(node, "fold");
@@ -152,6 +152,7 @@ function showPool(entry, pool, hosts, isShown, maxRows) {
   part(section, "summary").hidden = isShown;
   const unhealthy = isShown ? [] : pool.hosts.filter((host) => tone(host) === "bad");
   setTextOrHide(part(section, "ill"), unhealthy.length ? `Down or ejected: ${firstNames(unhealthy.map(hostName), 5)}` : "");
+  showSources(part(section, "sources"), entry.sources, pool.sources);
   if (isShown && !entry.isShown) readHistory(entry, pool.name);
   const hasChanged = entry.isShown !== isShown;
   entry.isShown = isShown;
@@ -177,6 +178,17 @@ function showPool(entry, pool, hosts, isShown, maxRows) {
   }
 }
 
+/** Shows what is known from each source of hosts. */
+function showSources(list, known, sources) {
+  list.hidden = !sources.length;
+  arrange(list, known, sources.map(({ source }) => source), () => ({ node: copy("source") }));
+  for (const source of sources) {
+    const { node } = known.get(source.source);
+    node.className = source.hosts ? (source.error || source.stale ? "warn" : "") : "bad";
+    setText(node, sourceText(source));
+  }
+}
+
 /** Sorts hosts. An order that can change every second is kept while the pointer or the focus is on the rows. */
 function order(entry, hosts) {
   const key = JSON.stringify([view.sort, view.isReversed, view.filter, view.problems]);
@@ -197,6 +209,8 @@ function showHost(entry, { rates }, pool, host) {
   if (host.name) about.push(host.id);
   if (host.address !== host.id) about.push(host.address);
   if (host.backup) about.push("backup");
+  if (isFound(host)) about.push(host.source);
+  about.push(...labels(host));
   // The reason of a draining host already says that it is drained.
   about.push(...host.operator.filter((change) => change !== "drained" || host.state !== "draining"));
   setText(part(row, "id"), hostName(host));

@@ -33,6 +33,9 @@ const tone = (host) => STATES[host.state]?.[0];
 const inTrouble = (host) => ["bad", "warn"].includes(tone(host));
 /** The hosts of a pool, without those that an operator has removed. */
 const members = (pool) => pool.hosts.filter((host) => host.state !== "removed");
+/** Whether a host is from neither the file nor an operator. */
+const isFound = (host) => !["configuration", "operator"].includes(host.source);
+const labels = (host) => Object.entries(host.labels).map(([label, value]) => `${label}=${value}`);
 const errorShare = ({ last_minute: { requests, errors } }) => (requests ? Math.min(1, errors / requests) : null);
 
 /** The sort keys of hosts: the value, and whether the largest comes first. */
@@ -83,7 +86,7 @@ function chosen(pool) {
   if (!words.length && !view.problems) return pool.hosts;
   return pool.hosts.filter((host) => {
     if (view.problems && !inTrouble(host)) return false;
-    const text = [pool.name, host.id, host.name, host.address, host.state, host.backup && "backup", ...host.operator].join(" ").toLowerCase();
+    const text = [pool.name, host.id, host.name, host.address, host.state, host.backup && "backup", host.source, ...labels(host), ...host.operator].join(" ").toLowerCase();
     return words.every((word) => text.includes(word));
   });
 }
@@ -121,6 +124,14 @@ function usability(pools) {
   const counts = Object.entries(UNUSABLE).map(([state, word]) => [hosts.filter((host) => host.state === state).length, word]);
   const parts = counts.filter(([count]) => count).map(([count, word]) => `${number(count)} ${word}`);
   return `${number(usable)} of ${plural(hosts.length, "host")} usable${parts.length ? `: ${parts.join(", ")}` : ""}`;
+}
+
+/** What is known from a source of hosts: `dns app.internal: 3 hosts, confirmed 12 s ago`. */
+function sourceText({ source, hosts, age_seconds: age, stale, ttl_seconds: ttl, error }) {
+  const parts = [hosts ? plural(hosts, "host") : "no hosts yet"];
+  if (age !== null) parts.push(`confirmed ${span(age)} ago${stale ? " (stale: by an earlier process)" : ""}`);
+  if (ttl >= 1) parts.push(`asked again in ${span(ttl)}`);
+  return `${source}: ${parts.join(", ")}${error ? `; ${error}` : ""}`;
 }
 
 /** How a pool without a usable host handles requests. */

@@ -1,6 +1,7 @@
 //! `ballast status`: the pools and hosts of the running process, once or every second.
 
 mod cluster_view;
+mod source_line;
 mod view;
 
 use std::io;
@@ -117,7 +118,7 @@ fn current(args: &StatusArg) -> Result<ProcessStatus, CliError> {
     let body = request(&args.process, "GET", "/api/v1/status", "", TIMEOUT)?;
     let mut status: ProcessStatus = parse(&body)?;
     if let Some(pool) = &args.pool {
-        status.pools.retain(|status| status.name == *pool);
+        status.pools.retain(|report| report.pool.name == *pool);
         if status.pools.is_empty() {
             let pool = pool.escape_debug();
             return Err(runtime_error(format!("there is no pool `{pool}`")));

@@ -5,8 +5,9 @@ use std::iter;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::source_line::source_line;
 use crate::acme::AcmeCertificate;
-use crate::admin::ProcessStatus;
+use crate::admin::{PoolReport, ProcessStatus};
 use crate::cli::terminal::{Style, StyledLine};
 use crate::pool::{HostState, HostStatus, PoolStatus};
 use crate::timestamp::Timestamp;
@@ -50,7 +51,7 @@ impl RequestRates {
 impl RequestTotals {
     fn new(status: &ProcessStatus) -> Self {
         let mut totals = RequestTotals::default();
-        for pool in &status.pools {
+        for PoolReport { pool, .. } in &status.pools {
             totals.by_pool.insert(pool.name.clone(), pool.requests);
             for host in &pool.hosts {
                 let key = (pool.name.clone(), host.id.clone());
@@ -95,9 +96,10 @@ pub(super) fn lines(
             .as_ref()
             .map(|cluster| cluster_view::title(cluster, now)),
     );
-    for pool in &status.pools {
+    for PoolReport { pool, sources } in &status.pools {
         lines.push(StyledLine::default());
         lines.push(title(pool, rates));
+        lines.extend(sources.iter().map(source_line));
         lines.extend(table(pool, rates, columns, now));
     }
     lines
@@ -280,7 +282,7 @@ fn all_columns(pool: &PoolStatus, rates: Option<&RequestRates>, now: Timestamp) 
         }
     };
     let title = if rates.is_some() { "REQ/S" } else { "REQUESTS" };
-    vec![
+    let mut columns = vec![
         column("HOST", false, u8::MAX, &|host| {
             let name = host.name.as_ref();
             let label = name.map_or(host.id.clone(), |name| format!("{name} {}", host.id));
@@ -303,7 +305,12 @@ fn all_columns(pool: &PoolStatus, rates: Option<&RequestRates>, now: Timestamp) 
             let latency = host.latency_ms;
             latency.map_or("-".to_owned(), |ms| format!("{} ms", format_number(&ms)))
         }),
-    ]
+    ];
+    // Of a pool whose hosts are all in the file it would say nothing.
+    if pool.hosts.iter().any(HostStatus::is_found) {
+        columns.push(column("SOURCE", false, 0, &|host| host.source.clone()));
+    }
+    columns
 }
 
 /// The reason for the host's state, and the changes that operators made to it.

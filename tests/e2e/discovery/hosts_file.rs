@@ -21,13 +21,13 @@ fn list(backends: &[&Backend]) -> String {
 }
 
 /// Replaces a file as a whole.
-fn replace(file: &Path, text: &str) {
+pub(super) fn replace(file: &Path, text: &str) {
     let new = file.with_extension("new");
     fs::write(&new, text).expect("written");
     fs::rename(new, file).expect("renamed");
 }
 
-fn with_file(folder: &TempDir, text: &str) -> Setup {
+pub(super) fn with_file(folder: &TempDir, text: &str) -> Setup {
     let file = folder.path().join("web.hosts");
     replace(&file, text);
     setup(folder.path()).pool(&format!("hosts_file: {}", file.display()))

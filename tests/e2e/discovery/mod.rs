@@ -2,6 +2,7 @@
 
 mod dns;
 mod hosts_file;
+mod status;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -35,12 +35,16 @@ fn dashboard_and_alerts_query_existing_metrics() {
     authority.issue(&["a.test"]).write(folder.path(), "a");
     authority.write(folder.path(), "ca.pem");
     file(folder.path(), "ca.crl", &authority.revoke(&[], 2099));
-    // Certificates and revocation lists have their own series.
+    file(folder.path(), "web.hosts", "127.0.0.1:9\n");
+    // Certificates, revocation lists and sources of hosts have their own series.
     let path = folder.path().display();
     let setup = Setup::of(&[&backend]).top(&format!(
         "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{{ certificate: {path}/a.crt, key: {path}/a.key }}], \
          client_certificates: {{ ca: {path}/ca.pem, crl: {path}/ca.crl }} }} }}]"
     ));
+    let setup = setup
+        .top(&format!("discovery: {{ state_directory: {path}/state }}"))
+        .pool(&format!("hosts_file: {path}/web.hosts"));
     let (setup, admin) = with_admin(setup);
     let _ballast = setup.start();
     let scrape = Scrape::of(admin);
