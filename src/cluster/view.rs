@@ -181,7 +181,7 @@ mod tests {
                 "/ballast/prod/changes/web",
                 r#"{"overrides":{"added":[]},"drained":["a:1"],"by":"one","new":7}"#,
             ),
-            ("/ballast/prod/changes/x", "[]"),
+            ("/ballast/prod/changes/x", "7"),
             ("/ballast/prod/changes/y", "{}"),
             (
                 "/ballast/prod/members/a",
