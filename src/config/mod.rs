@@ -79,7 +79,7 @@ pub use algorithm::{Algorithm, KeySource};
 pub use certificates::{Certificate, CertificatePair, CertificateSource, OcspResponse, Validity};
 pub use client_certificates::{CertificateMode, ClientCertificates, RevocationLists};
 pub use compression::{Compression, ContentCoding, MediaPattern, RouteCompression};
-pub use consul::ConsulService;
+pub use consul::{Consul, ConsulService};
 pub use discovery::Discovery;
 pub use dns::Dns;
 pub use effective::{EffectiveScope, EffectiveValue};

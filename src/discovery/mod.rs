@@ -6,8 +6,11 @@
 //! enough others.
 
 mod answer;
+mod clients;
+mod consul;
 mod dns;
 mod dns_watch;
+mod etcd_watch;
 mod hosts_file;
 mod members;
 mod service;

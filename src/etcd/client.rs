@@ -87,11 +87,11 @@ impl EtcdClient {
         Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        self.on_any_endpoint(method.is_idempotent, async |endpoint| {
-            self.authenticated(endpoint, async |token| {
-                self.attempt(endpoint, method, request.clone(), token).await
+        self.on_any_endpoint(method.is_idempotent, |endpoint| {
+            let request = request.clone();
+            self.authenticated(endpoint, move |token| {
+                self.attempt(endpoint, method, request.clone(), token)
             })
-            .await
         })
         .await
     }
@@ -100,26 +100,25 @@ impl EtcdClient {
     pub(super) async fn open_stream<S, T, Q, A>(
         &self,
         method: Method,
-        requests: impl Fn() -> (S, T),
+        requests: impl Fn() -> (S, T) + Sync,
     ) -> Result<(Streaming<A>, T, OpenedAt), EtcdError>
     where
         S: tokio_stream::Stream<Item = Q> + Send + 'static,
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        self.on_any_endpoint(method.is_idempotent, async |endpoint| {
-            let (stream, owner) = self
-                .authenticated(endpoint, async |token| {
-                    let (requests, owner) = requests();
-                    let request = self.with_metadata(requests, token);
-                    let path = PathAndQuery::from_static(method.path);
-                    self.within_timeout(endpoint, async |mut grpc| {
-                        let response = grpc.streaming(request, path, ProstCodec::default()).await?;
-                        Ok((response.into_inner(), owner))
-                    })
-                    .await
+        let requests = &requests;
+        self.on_any_endpoint(method.is_idempotent, |endpoint| async move {
+            let opened = self.authenticated(endpoint, |token| {
+                let (requests, owner) = requests();
+                let request = self.with_metadata(requests, token);
+                let path = PathAndQuery::from_static(method.path);
+                self.within_timeout(endpoint, |mut grpc| async move {
+                    let response = grpc.streaming(request, path, ProstCodec::default()).await?;
+                    Ok((response.into_inner(), owner))
                 })
-                .await?;
+            });
+            let (stream, owner) = opened.await?;
             Ok((stream, owner, OpenedAt(self.index_of(endpoint))))
         })
         .await
@@ -145,11 +144,15 @@ impl EtcdClient {
         *self.0.token.lock().await = None;
     }
 
-    async fn on_any_endpoint<T>(
-        &self,
+    // The closures here are not async ones, whose futures are not known to be `Send`.
+    async fn on_any_endpoint<'a, T, F>(
+        &'a self,
         is_idempotent: bool,
-        attempt: impl AsyncFn(&EndpointChannel) -> Result<T, AttemptError>,
-    ) -> Result<T, EtcdError> {
+        attempt: impl Fn(&'a EndpointChannel) -> F,
+    ) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<T, AttemptError>>,
+    {
         let mut reasons = Vec::new();
         for _ in 0..self.0.endpoints.len() {
             let (index, Some(endpoint)) = self.current() else {
@@ -179,11 +182,14 @@ impl EtcdClient {
     }
 
     /// Makes an attempt with a token, and a second one with a new token if the first is not valid any more.
-    async fn authenticated<T>(
+    async fn authenticated<T, F>(
         &self,
         endpoint: &EndpointChannel,
-        attempt: impl AsyncFn(Option<Token>) -> Result<T, AttemptError>,
-    ) -> Result<T, AttemptError> {
+        attempt: impl Fn(Option<Token>) -> F,
+    ) -> Result<T, AttemptError>
+    where
+        F: Future<Output = Result<T, AttemptError>>,
+    {
         let token = self.token(endpoint, None).await?;
         match attempt(token.clone()).await {
             Err(AttemptError::InvalidToken(_)) if self.0.credentials.is_some() => {
@@ -245,7 +251,7 @@ impl EtcdClient {
     {
         let request = self.with_metadata(message, token);
         let path = PathAndQuery::from_static(method.path);
-        self.within_timeout(endpoint, async |mut grpc| {
+        self.within_timeout(endpoint, |mut grpc| async move {
             let response = grpc.unary(request, path, ProstCodec::default()).await?;
             Ok(response.into_inner())
         })
@@ -262,11 +268,14 @@ impl EtcdClient {
         Request::from_parts(metadata, Default::default(), message)
     }
 
-    async fn within_timeout<T>(
+    async fn within_timeout<T, F>(
         &self,
         endpoint: &EndpointChannel,
-        call: impl AsyncFnOnce(Grpc<Channel>) -> Result<T, tonic::Status>,
-    ) -> Result<T, AttemptError> {
+        call: impl FnOnce(Grpc<Channel>) -> F,
+    ) -> Result<T, AttemptError>
+    where
+        F: Future<Output = Result<T, tonic::Status>>,
+    {
         let mut grpc = Grpc::new(endpoint.channel()).max_decoding_message_size(MAX_MESSAGE);
         let limit = self.0.request_timeout;
         let mut is_sent = false;
