@@ -143,7 +143,7 @@ impl PrefixWatch {
             );
         } else if new.revision < old.revision {
             return Err(format!(
-                "the cluster went back from revision {} to {}; if it was restored from a backup on purpose, reload",
+                "the cluster went back from revision {} to {}; if it was restored from a backup on purpose, restart",
                 old.revision, new.revision
             ));
         }

@@ -1,6 +1,6 @@
 //! Follows one service.
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::client::{ConsulClient, Health};
 use super::instance::hosts;
@@ -20,26 +20,27 @@ pub(in crate::discovery) async fn watch(
     let mut schedule = Schedule::default();
     loop {
         let began = Instant::now();
-        match client.health(service, schedule.index()).await {
+        let next = match client.health(service, schedule.index()).await {
             Ok(health) => {
-                let (index, doubt) = (health.index, health.doubt.clone());
-                let is_doubtful = doubt.is_some();
-                report(answer(service, health, doubt));
-                if !is_doubtful {
-                    sleep_until(began + schedule.answered(index)).await;
-                    continue;
-                }
+                let next = match health.doubt {
+                    None => began + schedule.answered(health.index),
+                    Some(_) => Instant::now() + schedule.failed(rand::random()),
+                };
+                report(answer(service, health));
+                next
             }
-            Err(reason) => report(Answer::Failed(reason)),
-        }
-        sleep(schedule.failed(rand::random())).await;
+            Err(reason) => {
+                report(Answer::Failed(reason));
+                Instant::now() + schedule.failed(rand::random())
+            }
+        };
+        sleep_until(next).await;
     }
 }
 
-/// The hosts of an answer. `doubt` says why it may be old or lack instances.
-fn answer(service: &ConsulService, health: Health, doubt: Option<String>) -> Answer {
+fn answer(service: &ConsulService, health: Health) -> Answer {
     let (hosts, wrong) = hosts(service, health.instances);
-    let mut reasons = Vec::from_iter(doubt);
+    let mut reasons = Vec::from_iter(health.doubt);
     reasons.extend(wrong.iter().take(MAX_NAMED).cloned());
     if wrong.len() > MAX_NAMED {
         reasons.push(format!("and {} more", wrong.len() - MAX_NAMED));
