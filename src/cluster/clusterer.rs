@@ -293,7 +293,9 @@ impl Cluster {
         let mut status = self.0.watch.subscribe();
         status.mark_changed();
         while status.changed().await.is_ok() {
-            let PrefixStatus { snapshot, failure, .. } = status.borrow_and_update().clone();
+            let PrefixStatus {
+                snapshot, failure, ..
+            } = status.borrow_and_update().clone();
             self.note_connection(failure, snapshot.is_some());
             if let Some(snapshot) = snapshot {
                 self.take(self.0.key_names.view(&snapshot), snapshot.revision);

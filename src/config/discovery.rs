@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::consul::Consul;
 use super::dns::Dns;
 use super::etcd::Etcd;
 use super::schema::{Scalar, boolean, file, map_of, or_word, section};
@@ -16,6 +17,8 @@ section! {
         dns: Dns { map_of::<Dns>(), default "{}" },
         /// The server that has the keys of pools with `etcd`.
         etcd: Option<Etcd> { map_of::<Etcd>(), optional "{ endpoints: [\"http://127.0.0.1:2379\"] }" },
+        /// How Consul is asked for the services of pools with `consul`.
+        consul: Consul { map_of::<Consul>(), default "{}" },
         /// The directory that keeps the last good answer of each source, for a start while it cannot be asked; made if it is
         /// missing. `none`: nothing is kept.
         state_directory: Option<PathBuf> { or_word("none", state_directory()), default "/var/lib/ballast/hosts" },

@@ -12,12 +12,16 @@ use super::host_port::{HostPort, is_name, parse_host_port};
 use super::host_source::HostSource;
 use super::schema::{
     Kind, List, Reader, Scalar, boolean, choice, converted, list, map_of, or_zero, scalar, section,
-    whole,
+    table, whole,
 };
 use crate::balancer::{self, HostId, MAX_WEIGHT};
 
 /// Characters of a label that fit into a column.
 const MAX_LABEL: usize = 64;
+
+/// Labels of a host, and the characters in one.
+const MAX_LABELS: usize = 64;
+const MAX_LABEL_VALUE: usize = 512;
 
 section! {
     /// A server that requests are sent to, or servers that DNS knows.
@@ -43,6 +47,8 @@ section! {
         backup: bool { boolean(), default "false" },
         /// Its requests at the same time; without it the pool's `limits.max_in_flight`. 0: no limit.
         max_in_flight: Option<Option<u64>> { or_zero(whole(0..=u64::MAX)), optional "0" },
+        /// What else is known about it; shown with it, and used for nothing.
+        labels: Vec<(String, String)> { labels(), default "{}" },
     }
 }
 
@@ -75,6 +81,8 @@ pub struct HostSettings {
     pub backup: bool,
     /// Requests at the same time, the limit of the pool included; `None`: no limit.
     pub max_in_flight: Option<u64>,
+    /// What else is known about it.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl HostSettings {
@@ -85,6 +93,7 @@ impl HostSettings {
             weight: 1,
             backup: false,
             max_in_flight,
+            labels: BTreeMap::new(),
         }
     }
 
@@ -96,6 +105,7 @@ impl HostSettings {
             file_weight: Some(self.weight),
             backup: self.backup,
             max_in_flight: self.max_in_flight,
+            labels: self.labels.clone(),
             ..Host::new(id, name, address)
         }
     }
@@ -174,7 +184,7 @@ pub struct Host {
     pub server_name: Option<String>,
     /// What people call it; `None`: its `id`.
     pub label: Option<String>,
-    /// What its source says about it.
+    /// What the file or its source says about it.
     pub labels: BTreeMap<String, String>,
     /// Where it comes from; `None`: from the file, or from an operator.
     pub source: Option<HostSource>,
@@ -290,6 +300,7 @@ fn read_entry(keys: HostKeys, node: &Node, reader: &mut Reader<'_>) -> Option<Ho
         weight,
         backup,
         max_in_flight,
+        labels,
     } = keys;
     let target = match (address, srv) {
         (Some(HostAddress { text, host_port }), None) => match (&host_port, resolve) {
@@ -342,6 +353,7 @@ fn read_entry(keys: HostKeys, node: &Node, reader: &mut Reader<'_>) -> Option<Ho
             weight: weight.unwrap_or(1),
             backup,
             max_in_flight: max_in_flight.unwrap_or(reader.pool_max_in_flight),
+            labels: labels.into_iter().collect(),
         },
     })
 }
@@ -370,6 +382,7 @@ fn entry_keys(entry: &HostEntry) -> HostKeys {
         name: settings.label.clone(),
         backup: settings.backup,
         max_in_flight: Some(settings.max_in_flight),
+        labels: Vec::from_iter(settings.labels.clone()),
     }
 }
 
@@ -450,6 +463,27 @@ fn service_name() -> Scalar<String> {
         )),
     };
     scalar("a name", read, |name| json!(name))
+}
+
+fn labels() -> impl Kind<Value = Vec<(String, String)>> {
+    let value = scalar("a text", parse_label_value, |value| json!(value));
+    table(
+        "a map of texts",
+        MAX_LABELS,
+        parse_label,
+        String::clone,
+        value,
+    )
+}
+
+fn parse_label_value(text: &str) -> Result<String, String> {
+    match text.chars().any(char::is_control) || text.chars().count() > MAX_LABEL_VALUE {
+        true => Err(format!(
+            "{} has a control character or more than {MAX_LABEL_VALUE} characters",
+            quote(text)
+        )),
+        false => Ok(text.to_owned()),
+    }
 }
 
 /// A line of text.

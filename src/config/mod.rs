@@ -84,7 +84,7 @@ pub use certificates::{Certificate, CertificatePair, CertificateSource, OcspResp
 pub use client_certificates::{CertificateMode, ClientCertificates, RevocationLists};
 pub use cluster::Cluster;
 pub use compression::{Compression, ContentCoding, MediaPattern, RouteCompression};
-pub use consul::ConsulService;
+pub use consul::{Consul, ConsulService};
 pub use discovery::Discovery;
 pub use dns::Dns;
 pub use effective::{EffectiveScope, EffectiveValue};

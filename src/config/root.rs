@@ -160,6 +160,7 @@ fn parts_fit(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     report_retries_without_budget(config, root, reader);
     report_subrequests_over_http2(config, root, reader);
     report_unasked_certificates(config, root, reader);
+    report_prefixes_without_etcd(config, root, reader);
     acme::apply(config, root, reader);
 }
 
@@ -210,6 +211,26 @@ fn report_unasked_certificates(config: &Config, root: &Node, reader: &mut Reader
                 });
             });
         }
+    }
+}
+
+/// Reports each pool whose hosts are in etcd while it is not said where etcd is.
+fn report_prefixes_without_etcd(config: &Config, root: &Node, reader: &mut Reader<'_>) {
+    if config.discovery.etcd.is_some() {
+        return;
+    }
+    let Some(pools) = root.get("pools") else {
+        return;
+    };
+    for pool in config.pools.iter().filter(|pool| pool.etcd.is_some()) {
+        let message = "it is not said where etcd is; set `discovery.etcd`, such as \
+                       `discovery: { etcd: { endpoints: [\"http://127.0.0.1:2379\"] } }`";
+        reader.in_key("pools", |reader| {
+            reader.in_key(&pool.name, |reader| match pools.get(&pool.name) {
+                Some(pool) => reader.problem_of_key(pool, "etcd", message),
+                None => reader.problem(pools, message),
+            });
+        });
     }
 }
 

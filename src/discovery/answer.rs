@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::balancer::HostAddress;
+use crate::balancer::{HostAddress, MAX_WEIGHT};
 
 /// The most hosts of one answer that are taken.
 pub(crate) const MAX_HOSTS: usize = 10_000;
@@ -71,4 +71,18 @@ pub(crate) enum Answer {
     },
     /// No hosts, for this reason.
     Failed(String),
+}
+
+/// A weight among others of which the heaviest is `heaviest`: larger ones than [`MAX_WEIGHT`] keep their proportions, and
+/// only 0 becomes 0.
+pub(super) fn scaled_weight(weight: u64, heaviest: u64) -> u32 {
+    let max = u64::from(MAX_WEIGHT);
+    let scaled = match heaviest > max {
+        true => (u128::from(weight) * u128::from(max) / u128::from(heaviest)).max(1),
+        false => u128::from(weight),
+    };
+    match weight {
+        0 => 0,
+        _ => u32::try_from(scaled).unwrap_or(MAX_WEIGHT).min(MAX_WEIGHT),
+    }
 }

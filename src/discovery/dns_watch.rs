@@ -6,9 +6,8 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::sleep;
 
-use super::answer::{Answer, FoundHost};
+use super::answer::{Answer, FoundHost, scaled_weight};
 use super::dns::{AddressAnswer, DnsError, DnsResolver, ServiceAnswer, ServiceTarget};
-use crate::balancer::MAX_WEIGHT;
 use crate::config;
 
 /// The wait after the first answer that is no good; it doubles with each further one.
@@ -132,7 +131,7 @@ fn hosts(answer: AddressAnswer) -> Looked {
 fn targets(answer: ServiceAnswer) -> Looked {
     let first = answer.targets.iter().map(|target| target.priority).min();
     let heaviest = answer.targets.iter().map(|target| target.weight).max();
-    let heaviest = u32::from(heaviest.unwrap_or(0));
+    let heaviest = heaviest.unwrap_or(0);
     let hosts = answer.targets.iter().flat_map(|target| {
         let weight = scaled(target.weight, heaviest);
         let is_backup = Some(target.priority) != first;
@@ -154,15 +153,10 @@ fn found(target: &ServiceTarget, ip: IpAddr, weight: u32, is_backup: bool) -> Fo
     found
 }
 
-/// The weight of a target among those of which the heaviest has `heaviest`. SRV's weights go up to 65,535, and its weight 0 is
-/// a small share, not none (RFC 2782).
-fn scaled(weight: u16, heaviest: u32) -> u32 {
-    let weight = u32::from(weight);
-    let weight = match heaviest > MAX_WEIGHT {
-        true => weight * MAX_WEIGHT / heaviest,
-        false => weight,
-    };
-    weight.max(1)
+/// The weight of a target among those of which the heaviest has `heaviest`. SRV's weight 0 is a small share, not none
+/// (RFC 2782).
+fn scaled(weight: u16, heaviest: u16) -> u32 {
+    scaled_weight(weight.into(), heaviest.into()).max(1)
 }
 
 #[cfg(test)]

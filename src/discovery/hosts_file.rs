@@ -95,6 +95,7 @@ pub(super) fn found(entry: &HostEntry) -> Option<FoundHost> {
         weight: Some(host.weight),
         backup: Some(host.backup),
         max_in_flight: host.max_in_flight,
+        labels: host.labels,
         ..FoundHost::at(host.address)
     })
 }

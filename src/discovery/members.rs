@@ -84,10 +84,12 @@ fn host(
         _ => found.server_name.clone(),
     };
     let label = settings.label.as_ref().map(|label| format!("{label} {id}"));
+    let mut labels = settings.labels.clone();
+    labels.extend(found.labels.clone());
     Host {
         server_name,
         label: found.label.clone().or(label),
-        labels: found.labels.clone(),
+        labels,
         source: Some(source.clone()),
         weight,
         file_weight: Some(weight),

@@ -6,8 +6,11 @@
 //! enough others.
 
 mod answer;
+mod clients;
+mod consul;
 mod dns;
 mod dns_watch;
+mod etcd_watch;
 mod hosts_file;
 mod members;
 mod service;
@@ -15,8 +18,7 @@ mod source_status;
 mod source_table;
 mod store;
 
-pub(crate) use answer::{Answer, FoundHost};
 pub(crate) use members::{Leaving, with_members};
 pub(crate) use service::Discovery;
 pub use source_status::{SourceAnswers, SourceStatus};
-pub(crate) use source_table::{SavedHosts, SourceState, SourceTable};
+pub(crate) use source_table::{SavedHosts, SourceTable};

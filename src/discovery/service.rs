@@ -12,7 +12,10 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 
 use super::answer::Answer;
+use super::clients::Clients;
+use super::consul;
 use super::dns_watch;
+use super::etcd_watch;
 use super::hosts_file;
 use super::source_table::{SavedHosts, SourceTable};
 use super::store::Store;
@@ -117,13 +120,13 @@ impl Discovery {
     pub(crate) async fn run(&self) {
         let mut wanted = self.wanted.subscribe();
         let mut asked: HashMap<HostSource, AbortHandle> = HashMap::new();
-        let mut settings = Arc::clone(&wanted.borrow().settings);
+        let mut clients = Arc::new(Clients::new(Arc::clone(&wanted.borrow().settings)));
         let mut tasks = JoinSet::new();
         loop {
             let now = wanted.borrow_and_update().clone();
-            if now.settings != settings {
+            if now.settings != *clients.settings() {
                 asked.drain().for_each(|(_, task)| task.abort());
-                settings = now.settings;
+                clients = Arc::new(Clients::new(now.settings));
             }
             asked.retain(|source, task| {
                 let is_wanted = now.sources.contains(source);
@@ -135,7 +138,7 @@ impl Discovery {
             self.table.retain(|source| now.sources.contains(source));
             for source in now.sources {
                 asked.entry(source.clone()).or_insert_with(|| {
-                    let asker = Asker::new(source, Arc::clone(&settings), Arc::clone(&self.table));
+                    let asker = Asker::new(source, Arc::clone(&clients), Arc::clone(&self.table));
                     tasks.spawn(asker.run())
                 });
             }
@@ -221,16 +224,16 @@ impl Discovery {
 /// Asks one source and keeps what it tells.
 struct Asker {
     source: HostSource,
-    settings: Arc<config::Discovery>,
+    clients: Arc<Clients>,
     table: Arc<SourceTable>,
     writer: watch::Sender<Option<SavedHosts>>,
 }
 
 impl Asker {
-    fn new(source: HostSource, settings: Arc<config::Discovery>, table: Arc<SourceTable>) -> Self {
+    fn new(source: HostSource, clients: Arc<Clients>, table: Arc<SourceTable>) -> Self {
         Asker {
             source,
-            settings,
+            clients,
             table,
             writer: watch::Sender::new(None),
         }
@@ -242,7 +245,7 @@ impl Asker {
         let ask = async {
             loop {
                 supervisor
-                    .run(ask(&self.source, &self.settings, &report))
+                    .run(ask(&self.source, &self.clients, &report))
                     .await;
             }
         };
@@ -261,7 +264,7 @@ impl Asker {
 
     /// Writes what the source tells.
     async fn keep(&self) {
-        let Some(directory) = &self.settings.state_directory else {
+        let Some(directory) = &self.clients.settings().state_directory else {
             return;
         };
         let store = Store::new(directory);
@@ -300,11 +303,15 @@ impl Asker {
 }
 
 /// Asks a source and reports what it tells, until it is cancelled.
-async fn ask(source: &HostSource, settings: &config::Discovery, report: &(dyn Fn(Answer) + Sync)) {
+async fn ask(source: &HostSource, clients: &Clients, report: &(dyn Fn(Answer) + Sync)) {
+    let dns = &clients.settings().dns;
     match source {
         HostSource::File(path) => hosts_file::watch(path, report).await,
-        HostSource::Name(name) => dns_watch::watch_name(name, &settings.dns, report).await,
-        HostSource::Srv(name) => dns_watch::watch_service(name, &settings.dns, report).await,
-        HostSource::Etcd(_) | HostSource::Consul(_) => pending().await,
+        HostSource::Name(name) => dns_watch::watch_name(name, dns, report).await,
+        HostSource::Srv(name) => dns_watch::watch_service(name, dns, report).await,
+        HostSource::Etcd(prefix) => etcd_watch::watch(prefix, clients, report).await,
+        HostSource::Consul(service) => {
+            consul::watch(service, clients.consul().await, report).await;
+        }
     }
 }

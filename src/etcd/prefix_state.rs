@@ -23,13 +23,6 @@ pub struct PrefixSnapshot {
     pub cluster_id: u64,
 }
 
-impl PrefixSnapshot {
-    /// Whether both have the same keys because they are of the same revision of the same cluster.
-    pub(super) fn is_as_of(&self, other: &Self) -> bool {
-        (self.cluster_id, self.revision) == (other.cluster_id, other.revision)
-    }
-}
-
 /// Keys that are collected, with bounds.
 #[derive(Debug, Default)]
 pub(super) struct PrefixState {

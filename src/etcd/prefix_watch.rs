@@ -25,6 +25,8 @@ const STABLE: Duration = Duration::from_secs(30);
 pub struct PrefixStatus {
     /// The keys as they were read last, always completely; `None` before the first read.
     pub snapshot: Option<PrefixSnapshot>,
+    /// When a member has last said so: read them, told a change, or that there was none.
+    pub confirmed: Option<Instant>,
     /// Why the keys are not followed at the moment; `None` while they are.
     pub failure: Option<String>,
 }
@@ -47,7 +49,7 @@ impl PrefixWatch {
         }
     }
 
-    /// The status, which changes with each change of a key and with each failure.
+    /// The status, which changes with each change of a key, with each failure, and whenever a member confirms the keys.
     pub fn subscribe(&self) -> watch::Receiver<PrefixStatus> {
         self.status.subscribe()
     }
@@ -105,8 +107,12 @@ impl PrefixWatch {
                     self.show(&state, true);
                 }
                 changes = watch.next() => {
-                    let changed = changes.and_then(|changes| apply(&mut state, changes));
+                    let changed = changes.and_then(|changes| match changes {
+                        Some(changes) => apply(&mut state, changes),
+                        None => Ok(Applied::Nothing),
+                    });
                     match changed {
+                        Ok(Applied::Nothing) => self.confirm(),
                         // The rest of a transaction follows, and must not be shown without it.
                         Ok(Applied::Partly) => show_at = None,
                         Ok(Applied::Completely) => {
@@ -137,7 +143,7 @@ impl PrefixWatch {
             );
         } else if new.revision < old.revision {
             return Err(format!(
-                "the cluster went back from revision {} to {}; if it was restored from a backup on purpose, reload",
+                "the cluster went back from revision {} to {}; if it was restored from a backup on purpose, restart",
                 old.revision, new.revision
             ));
         }
@@ -146,16 +152,20 @@ impl PrefixWatch {
 
     /// Shows the keys. The failure remains until they are followed.
     fn show(&self, state: &PrefixState, is_followed: bool) {
-        self.status.send_if_modified(|status| {
-            let shown = status.snapshot.as_ref();
-            let is_same = shown.is_some_and(|shown| shown.is_as_of(&state.snapshot));
-            let is_repaired = is_followed && status.failure.take().is_some();
-            if is_repaired {
+        self.status.send_modify(|status| {
+            if is_followed && status.failure.take().is_some() {
                 info!("{} is followed again", self.shown_prefix());
             }
             status.snapshot = Some(state.snapshot.clone());
-            is_repaired || !is_same
+            status.confirmed = Some(Instant::now());
         });
+    }
+
+    /// Shows that a member has told no change.
+    fn confirm(&self) {
+        let now = Instant::now();
+        self.status
+            .send_modify(|status| status.confirmed = Some(now));
     }
 
     fn show_failure(&self, reason: &str) {
@@ -176,6 +186,8 @@ impl PrefixWatch {
 
 /// How far changes have been applied.
 enum Applied {
+    /// There was no change.
+    Nothing,
     /// Further changes of the same revision follow.
     Partly,
     Completely,

@@ -72,11 +72,11 @@ impl EtcdClient {
 }
 
 impl WatchStream {
-    /// The next changes. May be dropped at any time without losing any.
+    /// The next changes; `None`: there were none. May be dropped at any time without losing any.
     ///
     /// # Errors
     /// Why the watch has ended. All that is known has to be read again then.
-    pub(super) async fn next(&mut self) -> Result<Changes, String> {
+    pub(super) async fn next(&mut self) -> Result<Option<Changes>, String> {
         loop {
             let response = match timeout_at(self.deadline, self.stream.responses.message()).await {
                 Ok(Ok(Some(response))) => response,
@@ -90,9 +90,7 @@ impl WatchStream {
             };
             self.deadline = Instant::now() + self.patience;
             self.is_asked = false;
-            if let Some(changes) = self.read(response).await? {
-                return Ok(changes);
-            }
+            return self.read(response).await;
         }
     }
 

@@ -12,8 +12,8 @@ use crate::proxy_protocol_to_hosts::host::ProxiedHost;
 use crate::support::http2::{Http2, request};
 use crate::support::http2_backend::Http2Backend;
 use crate::support::{
-    Authority, Backend, Ballast, Client, LISTEN, Reply, Response, SOON, UnixRelay, file, free,
-    wait_until,
+    Authority, Backend, Ballast, Client, ConsulInstance, ConsulServer, Etcd, LISTEN, Reply,
+    Response, SOON, UnixRelay, file, free, wait_until,
 };
 
 /// Names of hosts, in the place of which the tests have one that every machine knows.
@@ -39,6 +39,11 @@ fn start(name: &str, backends: &[&Backend]) -> Example {
 
 /// The same with hosts at these addresses.
 fn start_at(name: &str, hosts: &[SocketAddr]) -> Example {
+    start_with(name, hosts, &[])
+}
+
+/// The same with other text, such as the address of a service.
+fn start_with(name: &str, hosts: &[SocketAddr], replaced: &[(&str, &str)]) -> Example {
     let authority = Authority::new("authority");
     let tls = free();
     let prepare = |folder: &Path, text: &str| {
@@ -51,6 +56,9 @@ fn start_at(name: &str, hosts: &[SocketAddr]) -> Example {
             .replace("/var/lib/ballast", &folder.display().to_string())
             .replace("/etc/ballast", &folder.display().to_string())
             .replace("/etc/letsencrypt", &folder.display().to_string());
+        for (example, replacement) in replaced {
+            text = text.replace(example, replacement);
+        }
         for (number, host) in hosts.iter().enumerate() {
             let example = format!("127.0.0.1:{}", 8081 + number);
             text = text.replace(&example, &host.to_string());
@@ -138,7 +146,8 @@ fn every_example_is_tested() {
         let name = entry.expect("it can be read").file_name();
         let name = name.to_str().expect("a name in UTF-8");
         if name.ends_with(".yaml") {
-            let starts = ["start", "start_at"].map(|start| format!("{start}(\"{name}\""));
+            let starts = ["start", "start_at", "start_with"];
+            let starts = starts.map(|start| format!("{start}(\"{name}\""));
             assert!(starts.iter().any(|start| here.contains(start)), "{name}");
         }
     }
@@ -206,6 +215,32 @@ fn certificates_of_certbot() {
     let mut client = Client::tls(example.tls, "example.net", client).expect("a handshake");
     let response = client.request("GET / HTTP/1.1\r\nHost: example.net\r\n\r\n");
     assert_eq!(response.expect("a response").backend(), "h8081");
+}
+
+#[test]
+fn hosts_that_register_in_etcd() {
+    let Some(etcd) = Etcd::start() else { return };
+    let [a, backup]: [Backend; 2] = backends();
+    etcd.control(&["put", "/services/web/a", &a.address().to_string()]);
+    let address = etcd.address(0).to_string();
+    let hosts = [backup.address()];
+    let example = start_with("etcd.yaml", &hosts, &[("127.0.0.1:2379", &address)]);
+    // The backup of the file serves until the first host has passed its check.
+    wait_until(SOON, "the host of etcd serves", || {
+        example.get("example.com", "/").backend() == "h8081"
+    });
+}
+
+#[test]
+fn hosts_that_register_with_consul() {
+    let [a]: [Backend; 1] = backends();
+    let consul = ConsulServer::start();
+    let token = "0123456789abcdef0123456789abcdef";
+    consul.require_token(token);
+    consul.set("web", vec![ConsulInstance::at(a.address())]);
+    let address = consul.address().to_string();
+    let example = start_with("consul.yaml", &[], &[("127.0.0.1:8500", &address)]);
+    assert_eq!(example.get("example.com", "/").backend(), "h8081");
 }
 
 #[test]

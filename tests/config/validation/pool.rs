@@ -1,6 +1,6 @@
 //! `pools`: names, policies, TLS to the hosts, ejection, limits and slow start.
 
-use crate::{only_message, pool_error};
+use crate::{only_message, pool_error, with_pool};
 
 #[test]
 fn names() {
@@ -131,5 +131,47 @@ fn policies_and_tls() {
         ),
     ] {
         assert_eq!(pool_error(keys), format!("pools.web.{expected}"));
+    }
+}
+
+#[test]
+fn a_prefix_in_etcd_needs_etcd() {
+    let message = only_message(&with_pool("etcd: /services/web/"));
+    assert!(
+        message.starts_with("pools.web.etcd: it is not said where etcd is; set `discovery.etcd`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn consul_is_a_server_that_waits_a_while() {
+    let with_consul = |keys: &str| {
+        let yaml = with_pool("consul: web");
+        only_message(&format!("{yaml}\ndiscovery: {{ consul: {{ {keys} }} }}\n"))
+    };
+    for (keys, expected) in [
+        (
+            "wait: 11m",
+            "discovery.consul.wait: Consul waits at most 10m, not 11m",
+        ),
+        (
+            "address: \"127.0.0.1:8500\"",
+            "discovery.consul.address: `127.0.0.1:8500` is not a URL such as `http://127.0.0.1:8500`",
+        ),
+        (
+            "address: \"http://u:p@a:8500\"",
+            "discovery.consul.address: `http://u:p@a:8500` has a user before the host; write `token_file`",
+        ),
+        (
+            "address: \"http://a:8500/ui\"",
+            "discovery.consul.address: `http://a:8500/ui` has a path; leave it out",
+        ),
+        (
+            "token_file: /nope/token",
+            "discovery.consul.token_file: cannot read `/nope/token`: ",
+        ),
+    ] {
+        let message = with_consul(keys);
+        assert!(message.starts_with(expected), "{keys}: {message}");
     }
 }

@@ -1,6 +1,8 @@
 //! Hosts that come from sources other than the file: what adds them, what removes them, and what must not.
 
+mod consul;
 mod dns;
+mod etcd;
 mod hosts_file;
 mod status;
 
