@@ -133,10 +133,10 @@ fn an_index_that_goes_back_loses_no_change() {
     for _ in 0..5 {
         server.set("web", instances(&[&a]));
     }
-    let ballast = pool(&folder, &server, "").start();
+    let ballast = pool(&folder, &server, "wait: 1s").start();
     assert_eq!(hosts(&ballast), ids(&[&a]));
     server.restore();
-    // A query with the old index would wait for 55 s.
+    // A query that comes with the old index now waits for its time; one that waits already is answered.
     server.set("web", instances(&[&b]));
     wait_for_hosts(&ballast, &[&b]);
     wait_until(SOON, "the new index is waited for", || {
