@@ -59,7 +59,7 @@ fn unknown_keys_are_refused_with_a_hint() {
     );
     assert_eq!(
         only(&with_pool("hosts: [{ adress: \"127.0.0.1:1\" }]")),
-        "b.yaml:3:20: pools.web.hosts[0]: unknown key `adress`, expected one of `address`, `srv`, `resolve`, `name`, `weight`, `backup`, `max_in_flight`; did you mean `address`?"
+        "b.yaml:3:20: pools.web.hosts[0]: unknown key `adress`, expected one of `address`, `srv`, `resolve`, `name`, `weight`, `backup`, `max_in_flight`, `labels`; did you mean `address`?"
     );
     assert_eq!(
         only(&with_pool("health_check: { intervall: 1s }")),
