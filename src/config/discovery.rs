@@ -16,8 +16,8 @@ section! {
         dns: Dns { map_of::<Dns>(), default "{}" },
         /// The server that has the keys of pools with `etcd`.
         etcd: Option<Etcd> { map_of::<Etcd>(), optional "{ endpoints: [\"http://127.0.0.1:2379\"] }" },
-        /// The directory that keeps the last good answer of each source, for a start while it cannot be asked; made if it is
-        /// missing. `none`: nothing is kept.
+        /// The directory that keeps the last good answer of each source, and what a member of a cluster knows, for a start
+        /// while the source or etcd cannot be asked; made if it is missing. `none`: nothing is kept.
         state_directory: Option<PathBuf> { or_word("none", state_directory()), default "/var/lib/ballast/hosts" },
         /// Whether a process refuses to start while a source has never told any host. `false`: its pool has no hosts until it
         /// does, which the log, `ballast status` and the metrics say.

@@ -10,8 +10,9 @@ use super::edge::Connections;
 use super::request_observers::RequestObservers;
 use crate::acme::AcmeStatus;
 use crate::admin::LoadedConfig;
+use crate::cluster::Cluster;
 use crate::config::{Config, Validity};
-use crate::metrics::{MetricsSource, OrderState, ProcessState};
+use crate::metrics::{ClusterState, MetricsSource, OrderState, ProcessState};
 use crate::pool::Pool;
 use crate::proxy::{ActiveConfig, TrafficState};
 
@@ -24,6 +25,8 @@ pub(super) struct ServerMetricsSource {
     pub(super) connections: Arc<Connections>,
     pub(super) observers: RequestObservers,
     pub(super) acme: Arc<AcmeStatus>,
+    /// `None`: the process is alone.
+    pub(super) cluster: Option<Cluster>,
 }
 
 impl MetricsSource for ServerMetricsSource {
@@ -48,6 +51,10 @@ impl MetricsSource for ServerMetricsSource {
             revocation_lists: revocation_lists(&loaded_config.config),
             refused_certificates: loaded_config.refused_certificates.len(),
             orders: orders(&self.acme),
+            cluster: self.cluster.as_ref().map(|cluster| ClusterState {
+                members: cluster.members(),
+                is_connected: cluster.is_connected(),
+            }),
             host_metrics: loaded_config.config.admin.metrics.hosts,
         }
     }

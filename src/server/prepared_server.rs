@@ -302,6 +302,7 @@ fn api(
         connections: Arc::clone(&connections),
         observers: shared.observers.clone(),
         acme: Arc::clone(&shared.acme.status),
+        cluster: shared.cluster.clone(),
     };
     let counts = Arc::clone(&shared.observers.counts);
     let process = RunningProcess {

@@ -43,6 +43,7 @@ fn start_at(name: &str, hosts: &[SocketAddr]) -> Example {
             .replace("0.0.0.0:443", &tls.to_string())
             .replace("127.0.0.1:9900", &free().to_string())
             .replace("acme-v02.api.letsencrypt.org", "127.0.0.1:9")
+            .replace("127.0.0.1:2379", "127.0.0.1:9")
             .replace("/var/lib/ballast", &folder.display().to_string())
             .replace("/etc/ballast", &folder.display().to_string())
             .replace("/etc/letsencrypt", &folder.display().to_string());
@@ -487,4 +488,22 @@ fn pages_are_compressed() {
     assert_eq!(coding("/account/", "text/html"), None);
     let events = coding("/events/", "text/event-stream");
     assert_eq!(events.as_deref(), Some("br"));
+}
+
+#[test]
+fn a_member_of_a_cluster() {
+    let hosts: [Backend; 2] = backends();
+    let example = start("cluster.yaml", &[&hosts[0], &hosts[1]]);
+    assert_eq!(example.get("a", "/").status, 200);
+    // There is no etcd here: it serves all the same, and refuses changes.
+    let shown = example.ballast.command(&["status", "--cluster"]).stdout;
+    let expected = "cluster prod as edge-1: 1 member, etcd lost for";
+    assert!(shown.contains(expected), "{shown}");
+    let host = hosts[0].address().to_string();
+    let refused = example.ballast.command(&["drain", &host]);
+    assert!(
+        refused.stderr.contains("nothing was changed"),
+        "{}",
+        refused.stderr
+    );
 }

@@ -41,6 +41,10 @@ fn dashboard_and_alerts_query_existing_metrics() {
         "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{{ certificate: {path}/a.crt, key: {path}/a.key }}], \
          client_certificates: {{ ca: {path}/ca.pem, crl: {path}/ca.crl }} }} }}]"
     ));
+    // A member of a cluster has its own, too, whether or not it reaches etcd.
+    let setup = setup
+        .top("cluster: { name: test, etcd: { endpoints: [\"http://127.0.0.1:9\"] } }")
+        .top("discovery: { state_directory: none }");
     let (setup, admin) = with_admin(setup);
     let _ballast = setup.start();
     let scrape = Scrape::of(admin);
