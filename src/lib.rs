@@ -81,6 +81,8 @@ pub mod server;
 #[cfg(feature = "proxy")]
 mod spoofable_headers;
 #[cfg(feature = "proxy")]
+mod state_file;
+#[cfg(feature = "proxy")]
 pub mod supervisor;
 #[cfg(feature = "proxy")]
 pub mod timestamp;

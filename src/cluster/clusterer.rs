@@ -1,38 +1,36 @@
 //! A member of a cluster: makes itself known, follows what the others share, and shares what operators change here.
 
-use std::fmt;
+mod first_view;
+
+use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use log::{info, warn};
-use serde::{Deserialize, Serialize};
-use tokio::runtime;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::view::{ClusterMember, ClusterView, KeyNames, MemberRecord, PoolChanges, SharedChanges};
+use super::known_state::KnownState;
+use super::publish_error::PublishError;
+use super::saved_view::{SavedView, ViewFile};
+use super::secret::ClusterSecret;
+use super::status::{ClusterStatus, Connection, LimitShare};
+use super::view::{ClusterView, KeyNames, MemberRecord, PoolChanges, SharedChanges};
 use crate::config;
 use crate::etcd::{
-    EtcdClient, EtcdError, LeasedKey, LeasedKeyStatus, PrefixStatus, PrefixWatch, Swap,
+    EtcdClient, EtcdError, LeasedKey, LeasedKeyStatus, PrefixSnapshot, PrefixStatus, PrefixWatch,
+    Swap,
 };
 use crate::timestamp::Timestamp;
 
 /// How soon the others notice that a member has gone without a word.
 const MEMBER_TIME: Duration = Duration::from_secs(10);
 
-/// How long a start waits for what the others share.
-const FIRST_VIEW: Duration = Duration::from_secs(5);
-
 /// The pause before the secret is made again.
 const SECRET_RETRY: Duration = Duration::from_secs(1);
-
-/// Bytes of a secret that a member makes.
-const SECRET_BYTES: usize = 32;
 
 /// Runs until it is done or dropped.
 pub(crate) type Task<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -49,75 +47,29 @@ struct Shared {
     client: EtcdClient,
     watch: PrefixWatch,
     own_key: LeasedKey,
-    view: ArcSwap<ClusterView>,
+    /// Held for moments only.
+    known: Mutex<KnownState>,
     connection: ArcSwap<Connection>,
     /// Live members, this one included.
     members: AtomicU32,
+    limits: ArcSwap<Vec<LimitShare>>,
     changed: Notify,
-}
-
-/// Whether etcd is followed.
-#[derive(Debug, Clone, PartialEq)]
-struct Connection {
-    since: Timestamp,
-    /// `None`: it is.
-    failure: Option<String>,
-}
-
-/// The cluster as an operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterStatus {
-    /// The cluster's name.
-    pub name: String,
-    /// The name of this member.
-    pub member: String,
-    /// Whether etcd is followed; without it changes are refused, and everything else goes on.
-    pub connected: bool,
-    /// Since when that is so.
-    pub since: Timestamp,
-    /// Why etcd is not followed.
-    pub last_error: Option<String>,
-    /// The number of members that the limits are divided by.
-    pub shares: u32,
-    /// The live members, as far as this one knows.
-    pub members: Vec<ClusterMember>,
-}
-
-/// Why a change was not shared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PublishError {
-    /// Another member was faster.
-    Conflict,
-    /// etcd cannot be reached or refuses; nothing was changed.
-    Refused(String),
-    /// It may have been shared.
-    Unknown(String),
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PublishError::Conflict => {
-                f.write_str("another member changed the same pool at the same time; try again")
-            }
-            PublishError::Refused(reason) => write!(
-                f,
-                "the cluster shares changes through etcd, which does not take this one; nothing was changed: {reason}"
-            ),
-            PublishError::Unknown(reason) => write!(
-                f,
-                "it is not known whether etcd has taken the change; if so, it takes effect as soon as etcd can be read: {reason}"
-            ),
-        }
-    }
+    /// What is known is not what the file has.
+    unsaved: Notify,
+    /// `None`: nothing is kept.
+    file: Option<ViewFile>,
 }
 
 impl Cluster {
-    /// A member that has yet to [`run`](Cluster::run).
+    /// A member that has yet to [`run`](Cluster::run), and keeps what it knows in `directory`.
     ///
     /// # Errors
     /// The TLS of etcd cannot be set up, or the machine has no name.
-    pub(crate) fn new(config: &config::Cluster, record: &MemberRecord) -> Result<Self, String> {
+    pub(crate) fn new(
+        config: &config::Cluster,
+        directory: Option<&Path>,
+        record: &MemberRecord,
+    ) -> Result<Self, String> {
         let member = match &config.member {
             Some(member) => member.clone(),
             None => machine_name()?,
@@ -133,17 +85,21 @@ impl Cluster {
                 record,
                 MEMBER_TIME,
             ),
+            file: directory
+                .map(|directory| ViewFile::new(directory, &config.name, &member, &key_names)),
             config: config.clone(),
             member,
             key_names,
             client,
-            view: ArcSwap::default(),
+            known: Mutex::default(),
             connection: ArcSwap::from_pointee(Connection {
                 since: Timestamp::now(),
                 failure: Some("not connected yet".to_owned()),
             }),
             members: AtomicU32::new(1),
+            limits: ArcSwap::default(),
             changed: Notify::new(),
+            unsaved: Notify::new(),
         })))
     }
 
@@ -154,7 +110,16 @@ impl Cluster {
 
     /// What the members share.
     pub(crate) fn view(&self) -> Arc<ClusterView> {
-        self.0.view.load_full()
+        self.known().view()
+    }
+
+    fn known(&self) -> MutexGuard<'_, KnownState> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether etcd is followed.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.0.connection.load().failure.is_none()
     }
 
     /// Waits until the view has changed since the last call. A change between two calls is not missed.
@@ -172,47 +137,15 @@ impl Cluster {
             since: connection.since,
             last_error: connection.failure.clone(),
             shares: self.members(),
-            members: self.0.view.load().members.clone(),
+            check_stretch: self.members(),
+            limits: self.0.limits.load().to_vec(),
+            members: self.view().members.clone(),
         }
     }
 
-    /// Reads once what the members share, and blocks until then, at most for 5 s.
-    pub(crate) fn read_once(&self) {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                warn!("cluster: etcd cannot be asked: {error}");
-                return;
-            }
-        };
-        let read = runtime.block_on(async {
-            // Connections belong to the runtime in which they are made.
-            let client = EtcdClient::new(&self.0.config.etcd)?;
-            let watch = PrefixWatch::new(client, self.0.key_names.prefix());
-            let mut status = watch.subscribe();
-            let read = async {
-                tokio::select! {
-                    () = watch.run() => {}
-                    read = status.wait_for(|status| status.snapshot.is_some() || status.failure.is_some()) => drop(read),
-                }
-            };
-            let _ = timeout(FIRST_VIEW, read).await;
-            let status = status.borrow().clone();
-            match (&status.snapshot, status.failure) {
-                (Some(snapshot), _) => Ok((self.0.key_names.view(snapshot), snapshot.revision)),
-                (None, Some(failure)) => Err(failure),
-                (None, None) => Err(format!("etcd has not answered within {FIRST_VIEW:?}")),
-            }
-        });
-        runtime.shutdown_background();
-        match read {
-            Ok((view, revision)) => self.take(view, revision),
-            Err(reason) => warn!(
-                "cluster {}: this member goes on alone: {reason}",
-                self.0.config.name
-            ),
-        }
+    /// Sets what the status says of the limits.
+    pub(crate) fn show_limits(&self, limits: Vec<LimitShare>) {
+        self.0.limits.store(Arc::new(limits));
     }
 
     /// Follows the others. Once `serving` resolves, it makes itself known, until `leaving` does.
@@ -227,7 +160,8 @@ impl Cluster {
                 own_key,
                 self.follow(),
                 self.watch_own_key(),
-                self.make_secret()
+                self.make_secret(),
+                self.keep()
             );
         })
     }
@@ -254,25 +188,16 @@ impl Cluster {
         };
         match swapped {
             Ok(Swap::Done(revision)) => {
-                self.note_published(pool, SharedChanges { revision, changes });
+                // The watch will say the same; another change may come before that.
+                self.known()
+                    .note_published(pool, SharedChanges { revision, changes });
+                self.0.unsaved.notify_one();
                 Ok(())
             }
             Ok(Swap::Conflict(_)) => Err(PublishError::Conflict),
             Err(EtcdError::OutcomeUnknown(reason)) => Err(PublishError::Unknown(reason)),
             Err(error) => Err(PublishError::Refused(error.to_string())),
         }
-    }
-
-    /// The watch will say the same; another change may come before that.
-    fn note_published(&self, pool: &str, shared: SharedChanges) {
-        self.0.view.rcu(|view| {
-            let mut view = ClusterView::clone(view);
-            let known = view.changes.get(pool).map(|known| known.revision);
-            if known.is_none_or(|known| known < shared.revision) {
-                view.changes.insert(pool.to_owned(), shared.clone());
-            }
-            view
-        });
     }
 
     pub(super) fn client(&self) -> &EtcdClient {
@@ -298,33 +223,34 @@ impl Cluster {
             } = status.borrow_and_update().clone();
             self.note_connection(failure, snapshot.is_some());
             if let Some(snapshot) = snapshot {
-                self.take(self.0.key_names.view(&snapshot), snapshot.revision);
+                self.take(&snapshot);
             }
         }
     }
 
-    /// Takes in what all members share as of `revision`, and keeps what this one has published since.
-    fn take(&self, mut view: ClusterView, revision: i64) {
-        let known = self.0.view.load();
-        let newer = known
-            .changes
-            .iter()
-            .filter(|(_, known)| known.revision > revision);
-        view.changes
-            .extend(newer.map(|(pool, known)| (pool.clone(), known.clone())));
-
-        let is_known = view
-            .members
-            .iter()
-            .any(|member| member.name == self.0.member);
-        let members = view.members.len() + usize::from(!is_known);
-        let members = u32::try_from(members).unwrap_or(u32::MAX);
-        self.0.members.store(members, Ordering::Relaxed);
-        let is_changed = **self.0.view.load() != view;
-        self.0.view.store(Arc::new(view));
-        if is_changed {
+    /// Takes in what all members share.
+    fn take(&self, snapshot: &PrefixSnapshot) {
+        let view = self.0.key_names.view(snapshot);
+        let PrefixSnapshot {
+            revision,
+            cluster_id,
+            ..
+        } = *snapshot;
+        let members = self.count_members(&view);
+        let is_changed = self.known().take(view, revision, cluster_id);
+        let before = self.0.members.swap(members, Ordering::Relaxed);
+        if is_changed || before != members {
             self.0.changed.notify_one();
+            self.0.unsaved.notify_one();
         }
+    }
+
+    /// The live members of a view; this one counts although it may not have made itself known yet.
+    fn count_members(&self, view: &ClusterView) -> u32 {
+        let mut members = view.members.iter();
+        let is_known = members.any(|member| member.name == self.0.member);
+        let members = view.members.len() + usize::from(!is_known);
+        u32::try_from(members).unwrap_or(u32::MAX)
     }
 
     fn note_connection(&self, failure: Option<String>, is_known: bool) {
@@ -367,30 +293,46 @@ impl Cluster {
         }
     }
 
-    /// Makes the secret that keys are derived from, if no member has made one.
+    /// Makes the secret that keys are derived from, if etcd has none; one that was known goes back there.
     async fn make_secret(&self) {
         let mut status = self.0.watch.subscribe();
-        loop {
-            let connected =
-                |status: &PrefixStatus| status.snapshot.is_some() && status.failure.is_none();
-            if status.wait_for(connected).await.is_err() || self.0.view.load().secret.is_some() {
-                return;
-            }
-            let secret = BASE64_STANDARD.encode(rand::random::<[u8; SECRET_BYTES]>());
-            match self
-                .0
-                .client
-                .create(self.0.key_names.secret(), secret, None)
-                .await
-            {
-                // Also if another member was faster: its secret comes by the watch.
-                Ok(_) => return,
-                Err(error) => warn!(
-                    "cluster {}: there is no secret yet: {error}",
-                    self.0.config.name
-                ),
+        let key = self.0.key_names.secret();
+        let lacks_secret = |status: &PrefixStatus| {
+            let snapshot = status.snapshot.as_ref();
+            status.failure.is_none()
+                && snapshot.is_some_and(|known| !known.keys.contains_key(key.as_bytes()))
+        };
+        while status.wait_for(lacks_secret).await.is_ok() {
+            let known = self.known().secret();
+            let secret = known.unwrap_or_else(ClusterSecret::random);
+            let created = self.0.client.create(key.clone(), secret.encode(), None);
+            // If another member was faster, its secret comes by the watch.
+            if let Err(error) = created.await {
+                let name = &self.0.config.name;
+                warn!("cluster {name}: there is no secret yet: {error}");
             }
             sleep(SECRET_RETRY).await;
+        }
+    }
+
+    /// Keeps what is known for a start without etcd.
+    async fn keep(&self) {
+        let Some(file) = &self.0.file else {
+            return;
+        };
+        let mut is_failing = false;
+        loop {
+            self.0.unsaved.notified().await;
+            let saved = SavedView::new(&self.view(), self.members());
+            let kept = file.save(saved).await;
+            if let (Err(error), false) = (&kept, is_failing) {
+                warn!(
+                    "cluster {}: what this member knows cannot be kept in `{}` (discovery.state_directory) for a start without etcd: {error}",
+                    self.0.config.name,
+                    file.path().display()
+                );
+            }
+            is_failing = kept.is_err();
         }
     }
 }

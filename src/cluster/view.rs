@@ -2,17 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use log::warn;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::secret::ClusterSecret;
 use crate::etcd::{KeyValue, PrefixSnapshot};
 use crate::timestamp::Timestamp;
-
-/// A secret of fewer bytes is not one of ours.
-const MIN_SECRET: usize = 16;
 
 /// What a member says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +46,7 @@ pub(crate) struct PoolChanges {
 }
 
 /// The same with the revision at which it was written.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SharedChanges {
     pub(crate) revision: i64,
     pub(crate) changes: PoolChanges,
@@ -64,7 +60,7 @@ pub(crate) struct ClusterView {
     /// By pool.
     pub(crate) changes: BTreeMap<String, SharedChanges>,
     /// What keys are derived from.
-    pub(crate) secret: Option<Vec<u8>>,
+    pub(crate) secret: Option<ClusterSecret>,
 }
 
 /// The names of a cluster's keys.
@@ -125,7 +121,9 @@ impl KeyNames {
                         (pool.to_owned(), SharedChanges { revision, changes })
                     }))
                 }
-                None if name == "secret" => view.secret = secret(value),
+                None if name == "secret" => {
+                    view.secret = ClusterSecret::decode(&value.value);
+                }
                 _ => {}
             }
         }
@@ -143,11 +141,6 @@ fn parsed<T: for<'a> Deserialize<'a>>(name: &str, value: &KeyValue) -> Option<T>
             )
         })
         .ok()
-}
-
-fn secret(value: &KeyValue) -> Option<Vec<u8>> {
-    let secret = BASE64_STANDARD.decode(&value.value).ok()?;
-    (secret.len() >= MIN_SECRET).then_some(secret)
 }
 
 #[cfg(test)]
@@ -199,6 +192,7 @@ mod tests {
         assert_eq!(Vec::from_iter(names), ["a"]);
         assert_eq!(found.secret, None);
         let long = view(&[("/ballast/prod/secret", "MDEyMzQ1Njc4OWFiY2RlZg==")]);
-        assert_eq!(long.secret.as_deref(), Some(b"0123456789abcdef".as_slice()));
+        let secret = long.secret.as_ref().map(ClusterSecret::as_bytes);
+        assert_eq!(secret, Some(b"0123456789abcdef".as_slice()));
     }
 }

@@ -7,10 +7,11 @@ use super::hints::quote;
 use super::schema::{Scalar, map_of, scalar, section};
 
 section! {
-    /// Several balancers that serve the same hosts and know of each other through etcd. What operators change in one of them
-    /// (drains, weights, hosts, maintenance) holds in all, cookies and session tickets of one are known to all, and ACME orders
-    /// are made by one at a time. `limits` and rates are divided by the number of live members, and checks of hosts are that
-    /// many times less frequent. Without etcd each member goes on with what it knew last, and changes are refused.
+    /// Several balancers that serve the same hosts and know of each other through etcd. What operators change in one of
+    /// them (drains, weights, hosts, maintenance) holds in all, cookies and session tickets of one are known to all, and
+    /// ACME orders are made by one at a time. `limits` and rates are divided by the number of live members, and checks of
+    /// hosts are that many times less frequent. Without etcd each member goes on with what it knew last, which
+    /// `discovery.state_directory` keeps for a start, and changes are refused.
     pub struct Cluster: Eq {
         /// How etcd is reached.
         etcd: Etcd { map_of::<Etcd>(), required "{ endpoints: [\"http://127.0.0.1:2379\"] }" },

@@ -19,8 +19,8 @@ section! {
         etcd: Option<Etcd> { map_of::<Etcd>(), optional "{ endpoints: [\"http://127.0.0.1:2379\"] }" },
         /// How Consul is asked for the services of pools with `consul`.
         consul: Consul { map_of::<Consul>(), default "{}" },
-        /// The directory that keeps the last good answer of each source, for a start while it cannot be asked; made if it is
-        /// missing. `none`: nothing is kept.
+        /// The directory that keeps the last good answer of each source, and what a member of a cluster knows, for a start
+        /// while the source or etcd cannot be asked; made if it is missing. `none`: nothing is kept.
         state_directory: Option<PathBuf> { or_word("none", state_directory()), default "/var/lib/ballast/hosts" },
         /// Whether a process refuses to start while a source has never told any host. `false`: its pool has no hosts until it
         /// does, which the log, `ballast status` and the metrics say.

@@ -1,16 +1,11 @@
 //! The last good answers of sources on disk, for a start while a source cannot be asked.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process;
 
 use super::source_table::SavedHosts;
 use crate::config::HostSource;
-
-/// The largest file that is read.
-const MAX_BYTES: u64 = 16 << 20;
+use crate::state_file::{self, ALL_WRITE};
 
 /// Characters of a source in the name of its file.
 const MAX_NAME: usize = 64;
@@ -34,21 +29,10 @@ impl Store {
     /// # Errors
     /// It cannot be read, or is not what was written.
     pub(super) fn load(&self, source: &HostSource) -> io::Result<Option<SavedHosts>> {
-        let mut content = Vec::new();
-        let file = match File::open(self.file(source)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
         // Whoever may write here chooses where requests go.
-        let mode = file.metadata()?.permissions().mode();
-        if mode & 0o002 != 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "everyone may write to it",
-            ));
-        }
-        file.take(MAX_BYTES).read_to_end(&mut content)?;
+        let Some(content) = state_file::read(&self.file(source), ALL_WRITE)? else {
+            return Ok(None);
+        };
         let saved: SavedHosts = serde_json::from_slice(&content)?;
         Ok((saved.source == source.to_string()).then_some(saved))
     }
@@ -58,25 +42,7 @@ impl Store {
     /// # Errors
     /// The directory or the file cannot be written.
     pub(super) fn save(&self, source: &HostSource, saved: &SavedHosts) -> io::Result<()> {
-        let mut builder = DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.directory)?;
-        let file = self.file(source);
-        let unfinished = file.with_extension(format!("{}.new", process::id()));
-        let written = File::create(&unfinished).and_then(|mut file| {
-            file.write_all(&serde_json::to_vec(saved)?)?;
-            file.set_permissions(fs::Permissions::from_mode(0o600))?;
-            // A machine that loses power must not find half a file.
-            file.sync_all()
-        });
-        let written = written.and_then(|()| fs::rename(&unfinished, &file));
-        if written.is_err() {
-            // What is left of it helps nobody.
-            let _ = fs::remove_file(&unfinished);
-        }
-        written
+        state_file::replace(&self.file(source), &serde_json::to_vec(saved)?)
     }
 
     fn file(&self, source: &HostSource) -> PathBuf {

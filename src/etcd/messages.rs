@@ -1,6 +1,8 @@
 //! The messages of etcd's API v3 with the fields that are used here, by the numbers of `rpc.proto`, `kv.proto` and
 //! `auth.proto`. Where etcd declares a oneof, there are optional fields here, of which one is set.
 
+use std::fmt;
+
 /// Where a response comes from.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ResponseHeader {
@@ -10,8 +12,9 @@ pub(super) struct ResponseHeader {
     pub(super) revision: i64,
 }
 
-/// A key with its value.
+/// A key with its value, which may be a secret and does not show in `Debug`.
 #[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
 pub struct KeyValue {
     /// The key.
     #[prost(bytes = "vec", tag = "1")]
@@ -28,6 +31,16 @@ pub struct KeyValue {
     /// The lease with which the key ends; 0 without one.
     #[prost(int64, tag = "6")]
     pub lease: i64,
+}
+
+impl fmt::Debug for KeyValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyValue")
+            .field("key", &self.key.escape_ascii().to_string())
+            .field("mod_revision", &self.mod_revision)
+            .field("bytes", &self.value.len())
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

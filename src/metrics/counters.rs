@@ -6,81 +6,15 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::observer::MetricsObserver;
+use super::outcomes::{
+    CertificateOutcome, ClusterChangeOutcome, HandshakeOutcome, OrderOutcome, RejectReason,
+    ReloadOutcome,
+};
 use super::series::RequestSeries;
 use super::series_registry::SeriesRegistry;
 use crate::config::ListenerAddress;
 use crate::pool::Pool;
 use crate::record::{Observer, RequestRecord, TerminationReason};
-
-/// Why a connection is rejected before its first request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RejectReason {
-    /// The listener's access rules deny the client's address.
-    Denied,
-    /// The client has reached its limit of connections.
-    TooMany,
-    /// The TLS handshake failed.
-    NoTls,
-    /// The proxy in front sent no PROXY protocol header.
-    NoProxyHeader,
-}
-
-/// How the TLS handshake with a client ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HandshakeOutcome<'a> {
-    /// It succeeded, with this version of the protocol.
-    Done(&'a str),
-    /// Client and server did not agree, or the client disconnected.
-    Failed,
-    /// It timed out.
-    TimedOut,
-    /// It was refused, because there were as many as the limit permits.
-    TooMany,
-}
-
-/// How an attempt to reload the configuration ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReloadOutcome {
-    /// This process reloaded it.
-    InPlace,
-    /// This process could not reload it; the old configuration stays.
-    InPlaceFailed,
-    /// The changes need a new process.
-    NeedsProcess,
-    /// A new process has taken over.
-    Handover,
-    /// The new process failed; this one serves on.
-    HandoverFailed,
-}
-
-/// What became of a changed certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CertificateOutcome {
-    /// It is used from the next handshake on, or not any more.
-    Taken,
-    /// Something is wrong with it; the one before serves on.
-    Refused,
-}
-
-/// What became of an order for a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrderOutcome {
-    /// The authority has issued it.
-    Issued,
-    /// It failed, and is made again later.
-    Failed,
-}
-
-impl OrderOutcome {
-    const ALL: [OrderOutcome; 2] = [OrderOutcome::Issued, OrderOutcome::Failed];
-
-    fn label(self) -> &'static str {
-        match self {
-            OrderOutcome::Issued => "issued",
-            OrderOutcome::Failed => "failed",
-        }
-    }
-}
 
 /// Counts the session tickets that clients bring back.
 #[derive(Debug, Clone)]
@@ -95,55 +29,6 @@ impl TicketCounters {
         match is_accepted {
             true => self.accepted.inc(),
             false => self.refused.inc(),
-        }
-    }
-}
-
-impl CertificateOutcome {
-    const ALL: [CertificateOutcome; 2] = [CertificateOutcome::Taken, CertificateOutcome::Refused];
-
-    fn label(self) -> &'static str {
-        match self {
-            CertificateOutcome::Taken => "taken",
-            CertificateOutcome::Refused => "refused",
-        }
-    }
-}
-
-impl ReloadOutcome {
-    const ALL: [ReloadOutcome; 5] = [
-        ReloadOutcome::InPlace,
-        ReloadOutcome::InPlaceFailed,
-        ReloadOutcome::NeedsProcess,
-        ReloadOutcome::Handover,
-        ReloadOutcome::HandoverFailed,
-    ];
-
-    fn labels(self) -> [&'static str; 2] {
-        match self {
-            ReloadOutcome::InPlace => ["in_place", "ok"],
-            ReloadOutcome::InPlaceFailed => ["in_place", "failed"],
-            ReloadOutcome::NeedsProcess => ["in_place", "needs_process"],
-            ReloadOutcome::Handover => ["handover", "ok"],
-            ReloadOutcome::HandoverFailed => ["handover", "failed"],
-        }
-    }
-}
-
-impl RejectReason {
-    const ALL: [RejectReason; 4] = [
-        RejectReason::Denied,
-        RejectReason::TooMany,
-        RejectReason::NoTls,
-        RejectReason::NoProxyHeader,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            RejectReason::Denied => "connection_denied",
-            RejectReason::TooMany => "connection_limit",
-            RejectReason::NoTls => "tls",
-            RejectReason::NoProxyHeader => "proxy_header",
         }
     }
 }
@@ -167,6 +52,7 @@ pub struct MetricsCounters {
     reloads: IntCounterVec,
     certificates: IntCounterVec,
     orders: IntCounterVec,
+    cluster_changes: IntCounterVec,
     tickets: TicketCounters,
 }
 
@@ -211,6 +97,11 @@ impl Default for MetricsCounters {
             "Orders for certificates by ACME; one that fails for several certificates at once counts once.",
             &["outcome"],
         );
+        let cluster_changes = counters(
+            "ballast_cluster_changes_total",
+            "Changes by operators on this member, by whether the cluster has them.",
+            &["outcome"],
+        );
         let tickets = counters(
             "ballast_tls_tickets_total",
             "TLS session tickets that clients brought back; a refused one is too old, or of another process.",
@@ -222,6 +113,9 @@ impl Default for MetricsCounters {
         }
         for outcome in OrderOutcome::ALL {
             orders.with_label_values(&[outcome.label()]);
+        }
+        for outcome in ClusterChangeOutcome::ALL {
+            cluster_changes.with_label_values(&[outcome.label()]);
         }
         for reload in ReloadOutcome::ALL {
             reloads.with_label_values(&reload.labels());
@@ -244,6 +138,7 @@ impl Default for MetricsCounters {
             reloads,
             certificates,
             orders,
+            cluster_changes,
             tickets: TicketCounters {
                 accepted: tickets.with_label_values(&["accepted"]),
                 refused: tickets.with_label_values(&["refused"]),
@@ -301,6 +196,12 @@ impl MetricsCounters {
     /// Counts an order for a certificate.
     pub fn count_order(&self, outcome: OrderOutcome) {
         self.orders.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// Counts a change by an operator that was to be shared with the cluster.
+    pub fn count_cluster_change(&self, outcome: ClusterChangeOutcome) {
+        let labels = [outcome.label()];
+        self.cluster_changes.with_label_values(&labels).inc();
     }
 
     pub(super) fn series(&self) -> &SeriesRegistry {

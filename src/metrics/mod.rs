@@ -12,6 +12,7 @@ mod counters;
 mod family;
 mod histogram;
 mod observer;
+mod outcomes;
 mod pools;
 mod process;
 mod series;
@@ -31,9 +32,10 @@ use crate::pool::Pool;
 use crate::record::Observer;
 use crate::timestamp::Timestamp;
 
-pub use counters::{
-    CertificateOutcome, HandshakeOutcome, MetricsCounters, OrderOutcome, RejectReason,
-    ReloadOutcome, TicketCounters,
+pub use counters::{MetricsCounters, TicketCounters};
+pub use outcomes::{
+    CertificateOutcome, ClusterChangeOutcome, HandshakeOutcome, OrderOutcome, RejectReason,
+    ReloadOutcome,
 };
 
 /// The source of gauges, which are read at each scrape.
@@ -78,8 +80,19 @@ pub struct ProcessState {
     pub orders: Vec<OrderState>,
     /// The sources of hosts.
     pub sources: Vec<HostSourceState>,
+    /// The cluster of the process; `None`: it is alone.
+    pub cluster: Option<ClusterState>,
     /// How many metrics each host has.
     pub host_metrics: HostMetrics,
+}
+
+/// The state of a cluster, as a member knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterState {
+    /// Live members, this one included; without etcd the last number that was known.
+    pub members: u32,
+    /// Whether etcd is followed.
+    pub is_connected: bool,
 }
 
 /// The state of a certificate that is ordered by ACME.

@@ -9,15 +9,32 @@ use procfs::process::{LimitValue, Process, Stat};
 use procfs::{ProcResult, page_size, ticks_per_second};
 use prometheus::proto::MetricFamily;
 
-use super::ProcessState;
 use super::family::Family;
+use super::{ClusterState, ProcessState};
 use crate::supervisor::Task;
 
 /// Families with a single series, or with few.
 pub(super) fn families(state: &ProcessState) -> Vec<MetricFamily> {
     let mut families = process_families(state);
+    families.extend(state.cluster.iter().flat_map(cluster_families));
     families.extend(resource_families());
     families
+}
+
+fn cluster_families(state: &ClusterState) -> [MetricFamily; 2] {
+    [
+        gauge(
+            "ballast_cluster_members",
+            "Live members of the cluster, this one included, among which limits are divided; without etcd the last number \
+             that was known.",
+            f64::from(state.members),
+        ),
+        gauge(
+            "ballast_cluster_connected",
+            "Whether etcd is followed; without it changes by operators are refused.",
+            f64::from(u8::from(state.is_connected)),
+        ),
+    ]
 }
 
 fn process_families(state: &ProcessState) -> Vec<MetricFamily> {

@@ -3,47 +3,114 @@
 //! Each member applies its share alone: no request waits for what another member says. Shares are rounded up, so that none
 //! is nothing; together they exceed the limit by less than one for each member.
 
+use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 
+use crate::cluster::LimitShare;
 use crate::config::{Config, Rate};
+
+/// A limit that is divided.
+enum Divided<'a> {
+    Count(&'a mut u64),
+    Rate(&'a mut Rate),
+}
 
 /// `config` with the share of one of `members` in each limit of requests, connections and rates.
 pub(super) fn with_shares(mut config: Config, members: u32) -> Config {
-    if members <= 1 {
-        return config;
-    }
-    let share = |limit: &mut Option<u64>| {
-        if let Some(limit) = limit {
-            *limit = limit.div_ceil(u64::from(members));
-        }
-    };
-    let limits = &mut config.limits;
-    share(&mut limits.max_in_flight);
-    share(&mut limits.max_connections);
-    share(&mut limits.max_connections_per_client);
-    share_rate(limits.rate.as_mut(), members);
-    for route in &mut config.routes {
-        share(&mut route.limits.max_in_flight);
-        share_rate(route.rate.as_mut(), members);
-    }
-    for pool in &mut config.pools {
-        share(&mut pool.limits.max_in_flight);
-        for host in &mut pool.members {
-            share(&mut host.max_in_flight);
+    if members > 1 {
+        for (_, limit) in divided(&mut config) {
+            limit.divide(members);
         }
     }
     config
 }
 
-fn share_rate(rate: Option<&mut Rate>, members: u32) {
-    let Some(rate) = rate else {
-        return;
-    };
-    let thousandths = rate.thousandths.get().div_ceil(u64::from(members));
-    let burst = rate.burst.get().div_ceil(members);
-    // Rounded up, so neither is zero.
-    rate.thousandths = NonZeroU64::new(thousandths).unwrap_or(NonZeroU64::MIN);
-    rate.burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+/// The limits of `config` that are divided, with the share of one of `members`. What is the same for several hosts of a pool
+/// is one of them.
+pub(super) fn limit_shares(config: &Config, members: u32) -> Vec<LimitShare> {
+    let mut whole = config.clone();
+    let mut share = with_shares(config.clone(), members);
+    let pairs = divided(&mut whole).into_iter().zip(divided(&mut share));
+    let shares = pairs.map(|((key, whole), (_, share))| LimitShare {
+        key,
+        whole: whole.to_string(),
+        share: share.to_string(),
+    });
+    let mut shares = Vec::from_iter(shares);
+    shares.dedup();
+    shares
+}
+
+/// All limits that are divided, with their keys.
+fn divided(config: &mut Config) -> Vec<(String, Divided<'_>)> {
+    let limits = &mut config.limits;
+    let mut all = vec![
+        (
+            "limits.max_in_flight".to_owned(),
+            count(&mut limits.max_in_flight),
+        ),
+        (
+            "limits.max_connections".to_owned(),
+            count(&mut limits.max_connections),
+        ),
+        (
+            "limits.max_connections_per_client".to_owned(),
+            count(&mut limits.max_connections_per_client),
+        ),
+        (
+            "limits.rate".to_owned(),
+            limits.rate.as_mut().map(Divided::Rate),
+        ),
+    ];
+    for (number, route) in config.routes.iter_mut().enumerate() {
+        let limit = count(&mut route.limits.max_in_flight);
+        all.push((format!("routes[{number}].limits.max_in_flight"), limit));
+        let limit = route.rate.as_mut().map(Divided::Rate);
+        all.push((format!("routes[{number}].rate"), limit));
+    }
+    for pool in &mut config.pools {
+        let name = &pool.name;
+        let limit = count(&mut pool.limits.max_in_flight);
+        all.push((format!("pools.{name}.limits.max_in_flight"), limit));
+        for host in &mut pool.members {
+            if let Some(limit) = count(&mut host.max_in_flight) {
+                all.push((format!("pools.{name}.hosts[].max_in_flight"), Some(limit)));
+            }
+        }
+    }
+    let limited = all.into_iter();
+    limited
+        .filter_map(|(key, limit)| Some((key, limit?)))
+        .collect()
+}
+
+fn count(limit: &mut Option<u64>) -> Option<Divided<'_>> {
+    limit.as_mut().map(Divided::Count)
+}
+
+impl Divided<'_> {
+    fn divide(self, members: u32) {
+        match self {
+            Divided::Count(limit) => *limit = limit.div_ceil(u64::from(members)),
+            Divided::Rate(rate) => {
+                let thousandths = rate.thousandths.get().div_ceil(u64::from(members));
+                let burst = rate.burst.get().div_ceil(members);
+                // Rounded up, so neither is zero.
+                rate.thousandths = NonZeroU64::new(thousandths).unwrap_or(NonZeroU64::MIN);
+                rate.burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+            }
+        }
+    }
+}
+
+impl fmt::Display for Divided<'_> {
+    /// As an operator reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Divided::Count(limit) => limit.fmt(f),
+            Divided::Rate(rate) => rate.fmt(f),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -114,5 +181,25 @@ pools: { web: { hosts: [\"127.0.0.1:1\", { address: \"127.0.0.1:2\", max_in_flig
                 );
             }
         }
+    }
+
+    #[test]
+    fn shares_are_told_with_the_keys_of_the_file() {
+        let config = Config::parse(FILE, Path::new("b.yaml")).expect("a configuration");
+        let shares = limit_shares(&config, 3).into_iter();
+        let shares =
+            shares.map(|LimitShare { key, whole, share }| format!("{key}: {whole} {share}"));
+        assert_eq!(
+            Vec::from_iter(shares),
+            [
+                "limits.max_in_flight: 100 34",
+                "limits.max_connections: 10 4",
+                "limits.max_connections_per_client: 1 1",
+                "limits.rate: 100/s, burst 100, by client_ip 33.334/s, burst 34, by client_ip",
+                "routes[0].limits.max_in_flight: 7 3",
+                "routes[0].rate: 5/min, burst 2, by client_ip 1.667/min, burst 1, by client_ip",
+                "pools.web.limits.max_in_flight: 9 3",
+            ]
+        );
     }
 }

@@ -10,9 +10,10 @@ use super::edge::Connections;
 use super::request_observers::RequestObservers;
 use crate::acme::AcmeStatus;
 use crate::admin::LoadedConfig;
+use crate::cluster::Cluster;
 use crate::config::{Config, Validity};
 use crate::discovery::SourceTable;
-use crate::metrics::{HostSourceState, MetricsSource, OrderState, ProcessState};
+use crate::metrics::{ClusterState, HostSourceState, MetricsSource, OrderState, ProcessState};
 use crate::pool::Pool;
 use crate::proxy::{ActiveConfig, TrafficState};
 
@@ -26,6 +27,8 @@ pub(super) struct ServerMetricsSource {
     pub(super) observers: RequestObservers,
     pub(super) acme: Arc<AcmeStatus>,
     pub(super) sources: Arc<SourceTable>,
+    /// `None`: the process is alone.
+    pub(super) cluster: Option<Cluster>,
 }
 
 impl MetricsSource for ServerMetricsSource {
@@ -51,6 +54,10 @@ impl MetricsSource for ServerMetricsSource {
             refused_certificates: loaded_config.refused_certificates.len(),
             orders: orders(&self.acme),
             sources: sources(&self.sources),
+            cluster: self.cluster.as_ref().map(|cluster| ClusterState {
+                members: cluster.members(),
+                is_connected: cluster.is_connected(),
+            }),
             host_metrics: loaded_config.config.admin.metrics.hosts,
         }
     }

@@ -316,6 +316,7 @@ fn api(
         observers: shared.observers.clone(),
         acme: Arc::clone(&shared.acme.status),
         sources: Arc::clone(shared.discovery.table()),
+        cluster: shared.cluster.clone(),
     };
     let counts = Arc::clone(&shared.observers.counts);
     let process = RunningProcess {

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use crate::admin::{ChangeError, LoadedConfig, PoolChange};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterSecret};
 use crate::config::{Config, ListenerAddress};
 use crate::discovery::{Discovery, Leaving};
 use crate::event_log::{EventKind, EventLog};
@@ -28,7 +28,7 @@ use crate::timestamp::Timestamp;
 
 use super::acme_service::SharedAcme;
 use super::certificate_watch::{CertificateWatch, Scan};
-use super::cluster_shares::with_shares;
+use super::cluster_shares::{limit_shares, with_shares};
 use super::config_diff::ConfigDiff;
 use super::config_summary;
 use super::reload_plan::{FirstRound, ReloadPlan, find_pool, run_contained, start_checks};
@@ -145,7 +145,7 @@ pub(super) struct Reloader {
     /// The keys of session tickets without a secret in the file.
     pub(super) ticket_keys: Arc<TicketKeys>,
     /// What these keys are derived from, if that is shared.
-    pub(super) cluster_secret: Option<Vec<u8>>,
+    pub(super) cluster_secret: Option<ClusterSecret>,
     /// The configuration in effect: the file's with what sources have told, and the runtime overrides applied.
     pub(super) config: Config,
     pub(super) overrides: Arc<ArcSwap<RuntimeOverrides>>,
@@ -168,6 +168,7 @@ pub(super) struct Reloader {
 impl Reloader {
     /// Starts the health checks of all hosts; returns after the first round.
     pub(super) async fn start(&mut self) {
+        self.apply_shared();
         self.checks = start_checks(&self.active.load().pools, FirstRound::Awaited).await;
     }
 
@@ -289,6 +290,9 @@ impl Reloader {
 
     /// Shows the configuration in effect to all other readers.
     fn publish(&self, loaded: Timestamp) {
+        if let Some(cluster) = &self.cluster {
+            cluster.show_limits(limit_shares(&self.found_config, cluster.members()));
+        }
         self.loaded_config.store(Arc::new(LoadedConfig {
             config: self.config.clone(),
             file: self.file.clone(),

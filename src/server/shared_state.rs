@@ -11,7 +11,7 @@ use log::{info, warn};
 use super::StartError;
 use super::acme_service::SharedAcme;
 use super::change_lock::ChangeLocks;
-use super::cluster_shares::with_shares;
+use super::cluster_shares::{limit_shares, with_shares};
 use super::edge::{connection_capacity, raise_descriptors};
 use super::handover::{ExpectedProbes, HandoverState, Successor};
 use super::keepalive_pool_size::keepalive_pool_size;
@@ -96,6 +96,9 @@ impl InitialState {
             }
         }
         let (config, dropped) = overrides.apply_to(&found_config);
+        if let Some(cluster) = &cluster {
+            cluster.show_limits(limit_shares(&found_config, members));
+        }
         let config = with_shares(config, members);
         dropped.iter().for_each(|line| info!("{line}"));
         let mut host_registry = HostRegistry::with_event_log(Arc::clone(&event_log));
@@ -162,7 +165,8 @@ fn cluster(config: &Config) -> Result<Option<Cluster>, StartError> {
         config: config.digest.clone(),
         started: Timestamp::now(),
     };
-    let cluster = Cluster::new(cluster, &record);
+    let directory = config.discovery.state_directory.as_deref();
+    let cluster = Cluster::new(cluster, directory, &record);
     let cluster = cluster.map_err(|error| StartError::Files(format!("cluster: {error}")))?;
     cluster.read_once();
     Ok(Some(cluster))

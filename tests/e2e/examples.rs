@@ -53,6 +53,7 @@ fn start_with(name: &str, hosts: &[SocketAddr], replaced: &[(&str, &str)]) -> Ex
             .replace("127.0.0.1:9900", &free().to_string())
             .replace("acme-v02.api.letsencrypt.org", "127.0.0.1:9")
             .replace("unix:/run", &format!("unix:{}", folder.display()))
+            .replace("127.0.0.1:2379", "127.0.0.1:9")
             .replace("/var/lib/ballast", &folder.display().to_string())
             .replace("/etc/ballast", &folder.display().to_string())
             .replace("/etc/letsencrypt", &folder.display().to_string());
@@ -569,4 +570,22 @@ fn names_are_sources_of_hosts() {
         let is_shown = lines.any(|line| line.starts_with("source dns localhost: "));
         assert!(is_shown, "{shown}");
     }
+}
+
+#[test]
+fn a_member_of_a_cluster() {
+    let hosts: [Backend; 2] = backends();
+    let example = start("cluster.yaml", &[&hosts[0], &hosts[1]]);
+    assert_eq!(example.get("a", "/").status, 200);
+    // There is no etcd here: it serves all the same, and refuses changes.
+    let shown = example.ballast.command(&["status", "--cluster"]).stdout;
+    let expected = "cluster prod as edge-1: 1 member, etcd lost for";
+    assert!(shown.contains(expected), "{shown}");
+    let host = hosts[0].address().to_string();
+    let refused = example.ballast.command(&["drain", &host]);
+    assert!(
+        refused.stderr.contains("nothing was changed"),
+        "{}",
+        refused.stderr
+    );
 }

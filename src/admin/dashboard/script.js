@@ -57,6 +57,20 @@ function showHeadline([tone, symbol, text]) {
   if (document.title !== title) document.title = title;
 }
 
+/** The cluster: its members, the share of this one, and whether etcd is reached. */
+function showCluster(cluster) {
+  const line = find("cluster");
+  line.hidden = !cluster;
+  if (!cluster) return;
+  const { name, member, shares, connected, since, last_error: error } = cluster;
+  const others = cluster.members.map((other) => other.name).filter((other) => other !== member);
+  const share = shares > 1 ? `, each with 1/${number(shares)} of the limits` : "";
+  const state = connected ? `connected since ${clock(since)}` : `etcd lost since ${clock(since)}, changes are refused: ${error}`;
+  setSymbol(line, connected ? ["good", "good"] : ["bad", "warning"]);
+  setText(line.lastElementChild, `Cluster ${name}: ${plural(shares, "member")}${share}; ${member}${others.length ? ` beside ${firstNames(others)}` : ""}, ${state}`);
+  line.title = cluster.limits.map(({ key, whole, share }) => `${key}: ${share} of ${whole}`).join("\n");
+}
+
 function takeStatus(news) {
   if (latest && latest.started !== news.started) {
     notify("Another process has taken over.");
@@ -73,6 +87,7 @@ function takeStatus(news) {
   showPools();
   labelEvents();
   showHeadline(headline());
+  showCluster(news.cluster);
   const process = find("process");
   const hosts = news.pools.flatMap(members).length;
   const recent = news.pools.reduce(({ requests, errors }, { last_minute: more }) => {

@@ -1,7 +1,7 @@
 //! Formats the members of a cluster as lines for a terminal.
 
 use crate::cli::terminal::{Style, StyledLine};
-use crate::cluster::{ClusterMember, ClusterStatus};
+use crate::cluster::{ClusterMember, ClusterStatus, LimitShare};
 use crate::timestamp::Timestamp;
 
 use super::view::format_duration;
@@ -9,7 +9,7 @@ use super::view::format_duration;
 /// Characters of a digest that tell configurations apart.
 const SHOWN_DIGEST: usize = 12;
 
-/// A line for the cluster, then a table of its members.
+/// A line for the cluster, then a table of its members and one of the limits that they divide.
 pub(super) fn lines(status: &ClusterStatus) -> Vec<StyledLine> {
     let now = Timestamp::now();
     let mut lines = vec![title(status, now)];
@@ -56,6 +56,38 @@ pub(super) fn lines(status: &ClusterStatus) -> Vec<StyledLine> {
             )
     });
     lines.extend(rows);
+    lines.extend(shares(status));
+    lines
+}
+
+/// What is divided, and the share of this member.
+fn shares(status: &ClusterStatus) -> Vec<StyledLine> {
+    let widest = |title: &str, text: fn(&LimitShare) -> &str| {
+        let texts = status.limits.iter().map(text);
+        texts.map(str::len).max().unwrap_or(0).max(title.len())
+    };
+    let key = widest("LIMIT", |limit| &limit.key);
+    let whole = widest("WHOLE", |limit| &limit.whole);
+    let mut lines = Vec::new();
+    if !status.limits.is_empty() {
+        let title = format!("{:key$}  {:whole$}  SHARE", "LIMIT", "WHOLE");
+        lines.push(StyledLine::new(title, Style::Title));
+    }
+    lines.extend(status.limits.iter().map(|limit| {
+        let LimitShare {
+            key: name,
+            whole: all,
+            share,
+        } = limit;
+        StyledLine::new(format!("{name:key$}  {all:whole$}  {share}"), Style::Plain)
+    }));
+    if status.check_stretch > 1 {
+        let text = format!(
+            "checks of hosts: at {} times the interval in the file, as each member checks them",
+            status.check_stretch
+        );
+        lines.push(StyledLine::new(text, Style::Plain));
+    }
     lines
 }
 

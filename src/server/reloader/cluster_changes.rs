@@ -8,8 +8,9 @@ use log::{error, warn};
 use super::{Reloader, RuntimeOverrides};
 use crate::admin::ChangeError;
 use crate::balancer::HostId;
-use crate::cluster::{Cluster, PoolChanges};
+use crate::cluster::{Cluster, PoolChanges, PublishError};
 use crate::event_log::EventKind;
+use crate::metrics::ClusterChangeOutcome;
 use crate::pool::{Member, Pool};
 use crate::server::reload_plan::{FirstRound, find_pool};
 
@@ -51,6 +52,13 @@ impl Reloader {
         };
         let revision = known.map(|known| known.revision);
         let published = cluster.publish(pool.name(), revision, changes).await;
+        let outcome = match &published {
+            Ok(()) => ClusterChangeOutcome::Published,
+            Err(PublishError::Conflict) => ClusterChangeOutcome::Conflict,
+            Err(PublishError::Refused(_)) => ClusterChangeOutcome::Refused,
+            Err(PublishError::Unknown(_)) => ClusterChangeOutcome::Unknown,
+        };
+        self.observers.counts.count_cluster_change(outcome);
         published.map_err(|error| ChangeError::Conflict(error.to_string()))
     }
 
@@ -89,12 +97,6 @@ impl Reloader {
         }
         self.overrides.store(overrides.into());
         self.apply_shared();
-        if let Some(secret) = &view.secret
-            && self.cluster_secret.as_ref() != Some(secret)
-        {
-            self.ticket_keys.adopt_secret(secret);
-            self.cluster_secret = Some(secret.clone());
-        }
         for (pool, member) in news {
             if let Some(pool) = find_pool(&self.active.load(), &pool) {
                 let text = format!("took in what an operator has changed on member {member}");
@@ -104,14 +106,20 @@ impl Reloader {
     }
 
     /// Applies to the active pools what is not a part of the configuration.
-    pub(super) fn apply_shared(&self) {
+    pub(super) fn apply_shared(&mut self) {
         let Some(cluster) = &self.cluster else {
             return;
         };
         let view = cluster.view();
+        if let Some(secret) = &view.secret
+            && self.cluster_secret.as_ref() != Some(secret)
+        {
+            self.ticket_keys.adopt_secret(secret.as_bytes());
+            self.cluster_secret = Some(secret.clone());
+        }
         for pool in &self.active.load().pools {
             if let Some(secret) = &view.secret {
-                pool.adopt_secret(secret);
+                pool.adopt_secret(secret.as_bytes());
             }
             let Some(shared) = view.changes.get(pool.name()) else {
                 continue;

@@ -42,7 +42,9 @@ fn dashboard_and_alerts_query_existing_metrics() {
         "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{{ certificate: {path}/a.crt, key: {path}/a.key }}], \
          client_certificates: {{ ca: {path}/ca.pem, crl: {path}/ca.crl }} }} }}]"
     ));
+    // A member of a cluster has its own, too, whether or not it reaches etcd.
     let setup = setup
+        .top("cluster: { name: test, etcd: { endpoints: [\"http://127.0.0.1:9\"] } }")
         .top(&format!("discovery: {{ state_directory: {path}/state }}"))
         .pool(&format!("hosts_file: {path}/web.hosts"));
     let (setup, admin) = with_admin(setup);

@@ -1,7 +1,7 @@
 //! An etcd cluster of the test's own, with its data in a folder of its own.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,6 +26,14 @@ pub(crate) struct Etcd {
     has_tls: bool,
     has_users: bool,
     members: Vec<Member>,
+}
+
+/// A change of a key.
+#[derive(Debug)]
+pub(crate) struct KeyEvent {
+    /// `PUT` or `DELETE`.
+    pub(crate) kind: String,
+    pub(crate) value: String,
 }
 
 struct Member {
@@ -154,6 +162,36 @@ impl Etcd {
         let output = command.args(arguments).output().expect("etcdctl runs");
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The first changes of a key since it exists, as soon as there are so many.
+    #[track_caller]
+    pub(crate) fn events(&self, key: &str, count: usize) -> Vec<KeyEvent> {
+        let mut command = Command::new("timeout");
+        let seconds = SOON.as_secs().to_string();
+        command
+            .arg(seconds)
+            .arg(&self.control)
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &self.url(self.members[0].client)])
+            .args(["watch", "--rev", "1", key])
+            .stdout(Stdio::piped());
+        let mut watch = command.spawn().expect("timeout runs");
+        let output = BufReader::new(watch.stdout.take().expect("it is piped"));
+        let mut lines = output.lines().map_while(Result::ok);
+        let mut events = Vec::new();
+        // Kind, key and value have a line each.
+        while events.len() < count
+            && let (Some(kind), Some(_), Some(value)) = (lines.next(), lines.next(), lines.next())
+        {
+            events.push(KeyEvent { kind, value });
+        }
+        // It ends etcdctl, too.
+        let pid = i32::try_from(watch.id()).expect("process ids are small");
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let _ = watch.wait();
+        assert_eq!(events.len(), count, "changes of {key}: {events:?}");
+        events
     }
 
     /// Forgets all revisions before the current one.

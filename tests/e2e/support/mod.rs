@@ -11,6 +11,7 @@ mod consul;
 mod dns_server;
 #[allow(dead_code, reason = "the unit tests of the client need more of it")]
 mod etcd;
+mod forwarder;
 mod http1;
 pub(crate) mod http2;
 pub(crate) mod http2_backend;
@@ -38,6 +39,7 @@ pub(crate) use collector::{Collector, ReceivedSpan, hex, section as traced_by};
 pub(crate) use consul::{ConsulFault, ConsulInstance, ConsulServer};
 pub(crate) use dns_server::{DnsServer, Fault, RecordType};
 pub(crate) use etcd::{Etcd, PASSWORD as ETCD_PASSWORD};
+pub(crate) use forwarder::Forwarder;
 pub(crate) use load::{Connections, Load};
 pub(crate) use pebble::Pebble;
 pub(crate) use peers::{long, peer};

@@ -1,6 +1,13 @@
 //! Several balancers that know of each other through etcd.
 
+mod acme;
+mod operators;
+mod outages;
+mod partition;
+mod views;
+
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::{
     Backend, Ballast, Client, Connections, Etcd, Load, SOON, Setup, get, wait_until,
@@ -9,11 +16,25 @@ use crate::support::{
 /// The time within which all members agree.
 const AGREED: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// The configuration of a member.
+/// The configuration of a member. What it knows is kept nowhere.
 fn member(setup: &Setup, etcd: &Etcd, name: &str) -> String {
-    let etcd = etcd.section("connect_timeout: 500ms, request_timeout: 1s");
+    member_of(setup, &etcd.section(TIMES), name)
+}
+
+/// The times after which a member of etcd that does not answer is given up.
+const TIMES: &str = "connect_timeout: 500ms, request_timeout: 1s";
+
+/// The same with another `etcd`.
+fn member_of(setup: &Setup, etcd: &str, name: &str) -> String {
     let cluster = format!("cluster: {{ name: test, member: {name}, etcd: {etcd} }}");
-    setup.clone().top(&cluster).yaml()
+    let setup = setup.clone().top(&cluster);
+    setup.top("discovery: { state_directory: none }").yaml()
+}
+
+/// The configuration of a member that keeps what it knows in a directory.
+fn member_with_state(setup: &Setup, etcd: &Etcd, name: &str, state: &TempDir) -> String {
+    let directory = format!("state_directory: \"{}\"", state.path().display());
+    member(setup, etcd, name).replace("state_directory: none", &directory)
 }
 
 fn members<const N: usize>(setup: &Setup, etcd: &Etcd, names: [&str; N]) -> [Ballast; N] {
