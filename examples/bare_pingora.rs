@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let address = config.pools[0].hosts[0]
+    let address = config.pools[0].members[0]
         .address
         .as_inet()
         .expect("an IP address");

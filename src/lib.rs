@@ -84,6 +84,8 @@ mod spoofable_headers;
 mod state_file;
 #[cfg(feature = "proxy")]
 pub mod supervisor;
+#[cfg(all(test, feature = "proxy"))]
+mod test_support;
 #[cfg(feature = "proxy")]
 pub mod timestamp;
 #[cfg(feature = "proxy")]

@@ -211,7 +211,7 @@ fn etcd_prefix() -> Scalar<String> {
 
 impl Pool {
     /// The sources of hosts that are not elements of `hosts`. Their hosts have the settings of
-    /// [`HostSettings::with_limit`].
+    /// [`with_limit`](super::host::HostSettings::with_limit).
     pub fn further_sources(&self) -> impl Iterator<Item = HostSource> {
         let file = self.hosts_file.clone().map(HostSource::File);
         let etcd = self.etcd.clone().map(HostSource::Etcd);

@@ -57,10 +57,13 @@ async fn client(clients: &Clients, report: &(dyn Fn(Answer) + Sync)) -> EtcdClie
     }
 }
 
+/// A value, and the host that it says or what is wrong with it.
+type ReadHost = (Arc<KeyValue>, Result<FoundHost, String>);
+
 /// Reads values as hosts, each once: a change of one key among thousands costs little.
 #[derive(Debug, Default)]
 struct HostReader {
-    read: HashMap<Vec<u8>, (Arc<KeyValue>, Result<FoundHost, String>)>,
+    read: HashMap<Vec<u8>, ReadHost>,
 }
 
 impl HostReader {

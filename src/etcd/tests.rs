@@ -7,20 +7,6 @@ mod leases;
 mod lying_server;
 mod watches;
 
-#[allow(dead_code, reason = "the end-to-end tests need more of it")]
-#[path = "../../tests/e2e/support"]
-mod support {
-    mod etcd;
-    mod peers;
-    mod ports;
-    mod tls;
-    mod wait;
-
-    pub(crate) use etcd::{Etcd, PASSWORD};
-    pub(crate) use ports::{DeadHost, FullHost};
-    pub(crate) use wait::SOON;
-}
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -28,8 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::support::SOON;
 use super::{EtcdClient, PrefixStatus, PrefixWatch};
+use crate::test_support::SOON;
 
 /// Timeouts that a test can wait for. Others keep the defaults, which a busy machine does not reach.
 const SHORT: &str = "connect_timeout: 1s, request_timeout: 1s";

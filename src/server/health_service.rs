@@ -17,7 +17,15 @@ use crate::supervisor::{Supervisor, Task};
 /// Runs health checks, sources of hosts, reloads and orders of certificates on a thread of its own; ready after the first round of checks.
 pub(super) struct HealthService {
     /// `None` once the service has started.
-    parts: Mutex<Option<(Reloader, ReloaderCommands, AcmeService, Arc<Lifecycle>)>>,
+    parts: Mutex<Option<HealthServiceParts>>,
+}
+
+/// What the service runs.
+struct HealthServiceParts {
+    reloader: Reloader,
+    reload_commands: ReloaderCommands,
+    acme: AcmeService,
+    lifecycle: Arc<Lifecycle>,
 }
 
 impl HealthService {
@@ -28,7 +36,12 @@ impl HealthService {
         lifecycle: Arc<Lifecycle>,
     ) -> Self {
         HealthService {
-            parts: Mutex::new(Some((reloader, reload_commands, acme, lifecycle))),
+            parts: Mutex::new(Some(HealthServiceParts {
+                reloader,
+                reload_commands,
+                acme,
+                lifecycle,
+            })),
         }
     }
 }
@@ -45,7 +58,13 @@ impl BackgroundService for HealthService {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some((mut reloader, mut reload_commands, acme, lifecycle)) = taken else {
+        let Some(HealthServiceParts {
+            mut reloader,
+            mut reload_commands,
+            acme,
+            lifecycle,
+        }) = taken
+        else {
             return;
         };
         let discovery = reloader.discovery.clone();

@@ -71,7 +71,11 @@ pub(super) type ReloaderResult = Result<Vec<String>, ReloadError>;
 #[derive(Debug)]
 pub(super) enum ReloaderCommand {
     Reload(oneshot::Sender<ReloaderResult>),
-    Change(String, PoolChange, oneshot::Sender<Result<(), ChangeError>>),
+    Change(
+        String,
+        Box<PoolChange>,
+        oneshot::Sender<Result<(), ChangeError>>,
+    ),
     Adopt(RuntimeOverrides, oneshot::Sender<Result<(), ReloadError>>),
 }
 
@@ -98,7 +102,7 @@ impl ReloaderHandle {
     pub(super) async fn change(&self, pool: &str, change: PoolChange) -> Result<(), ChangeError> {
         let (answer, outcome) = oneshot::channel();
         let ended = || ChangeError::Conflict("the process is ending".to_owned());
-        let command = ReloaderCommand::Change(pool.to_owned(), change, answer);
+        let command = ReloaderCommand::Change(pool.to_owned(), Box::new(change), answer);
         self.0.send(command).await.map_err(|_| ended())?;
         outcome.await.map_err(|_| ended())?
     }
@@ -198,7 +202,7 @@ impl Reloader {
                 drop(answer.send(outcome));
             }
             ReloaderCommand::Change(pool, change, answer) => {
-                drop(answer.send(self.change(&pool, change).await));
+                drop(answer.send(self.change(&pool, *change).await));
             }
             ReloaderCommand::Adopt(overrides, answer) => {
                 drop(answer.send(self.adopt_overrides(overrides).await))

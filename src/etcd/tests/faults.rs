@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use prost::Message;
 
 use super::lying_server::{Lie, LyingServer};
-use super::support::{DeadHost, Etcd, FullHost};
 use super::{Followed, SHORT, client_at};
 use crate::etcd::EtcdError;
 use crate::etcd::messages::{KeyValue, RangeResponse, ResponseHeader};
+use crate::test_support::{DeadHost, Etcd, FullHost};
 
 #[tokio::test]
 async fn dead_and_hanging_endpoints_cost_a_timeout_each_and_once() {

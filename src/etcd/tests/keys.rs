@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::support::{Etcd, PASSWORD};
 use super::{Followed, SHORT, client, client_at};
 use crate::etcd::{EtcdError, Swap};
+use crate::test_support::{Etcd, PASSWORD};
 
 #[tokio::test]
 async fn a_key_is_created_once_and_replaced_as_it_was_read() {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::support::{Etcd, SOON};
 use super::{Followed, client};
 use crate::etcd::{EtcdClient, LeasedKey, LeasedKeyStatus};
+use crate::test_support::{Etcd, SOON};
 
 /// The shortest lease.
 const TTL: Duration = Duration::from_secs(1);

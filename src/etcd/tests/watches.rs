@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::forwarder::{Forwarder, Line};
-use super::support::{Etcd, SOON};
 use super::{Followed, SHORT, client, client_at};
 use crate::etcd::{EtcdClient, Operation, PrefixStatus, Transaction};
+use crate::test_support::{Etcd, SOON};
 
 #[tokio::test]
 async fn changes_are_seen_within_a_second() {

@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::dns_server::{DnsServer, Fault, RecordType};
 use super::{resolver, texts};
 use crate::discovery::dns::DnsError;
 use crate::discovery::dns::lookup::MAX_ADDRESSES;
+use crate::test_support::{DnsServer, Fault, RecordType};
 use RecordType::{A, AAAA};
 
 #[tokio::test]

@@ -10,12 +10,12 @@ use rand::{Rng, SeedableRng};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::dns_server::{DnsServer, Fault, RecordType};
-use super::wait::SOON;
 use super::{IMPATIENT, config, impatient, nowhere, resolver, texts, without_files};
 use crate::discovery::dns::DnsError;
 use crate::discovery::dns::client::Response;
 use crate::discovery::dns::records::find;
+use crate::test_support::SOON;
+use crate::test_support::{DnsServer, Fault, RecordType};
 use RecordType::{A, AAAA};
 
 #[tokio::test]

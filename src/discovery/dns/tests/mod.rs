@@ -5,23 +5,14 @@ mod failures;
 mod services;
 mod system_files;
 
-#[expect(dead_code, reason = "the end-to-end tests use the rest")]
-#[path = "../../../../tests/e2e/support/dns_server.rs"]
-mod dns_server;
-#[expect(dead_code, reason = "the end-to-end tests use the rest")]
-#[path = "../../../../tests/e2e/support/wait.rs"]
-mod wait;
-
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use dns_server::DnsServer;
-use wait::SOON;
-
 use super::resolver::DnsResolver;
 use super::system_files::SystemFiles;
 use crate::config;
+use crate::test_support::{DnsServer, SOON};
 
 /// For tests in which a server is silent, while others answer on a busy machine.
 const IMPATIENT: Duration = Duration::from_millis(800);

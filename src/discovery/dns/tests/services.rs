@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::dns_server::{DnsServer, Fault, RecordType};
 use super::{impatient, resolver};
 use crate::discovery::dns::{DnsError, ServiceAnswer};
+use crate::test_support::{DnsServer, Fault, RecordType};
 use RecordType::{A, AAAA, SRV};
 
 const SERVICE: &str = "_http._tcp.app.test";

@@ -7,10 +7,10 @@ use std::time::Duration;
 use hickory_resolver::proto::rr::Name;
 use tempfile::TempDir;
 
-use super::dns_server::{DnsServer, Fault, RecordType};
-use super::wait::SOON;
 use super::{config, files, resolver, texts};
 use crate::discovery::dns::{DnsError, DnsResolver};
+use crate::test_support::SOON;
+use crate::test_support::{DnsServer, Fault, RecordType};
 use RecordType::{A, AAAA};
 
 fn directory(hosts: &str, resolv_conf: &str) -> TempDir {
