@@ -47,7 +47,11 @@ fn start_with(name: &str, hosts: &[SocketAddr], replaced: &[(&str, &str)]) -> Ex
     let authority = Authority::new("authority");
     let tls = free();
     let prepare = |folder: &Path, text: &str| {
-        let mut text = text
+        let mut text = text.to_owned();
+        for (example, replacement) in replaced {
+            text = text.replace(example, replacement);
+        }
+        text = text
             .replace("0.0.0.0:80", LISTEN)
             .replace("0.0.0.0:443", &tls.to_string())
             .replace("127.0.0.1:9900", &free().to_string())
@@ -57,9 +61,6 @@ fn start_with(name: &str, hosts: &[SocketAddr], replaced: &[(&str, &str)]) -> Ex
             .replace("/var/lib/ballast", &folder.display().to_string())
             .replace("/etc/ballast", &folder.display().to_string())
             .replace("/etc/letsencrypt", &folder.display().to_string());
-        for (example, replacement) in replaced {
-            text = text.replace(example, replacement);
-        }
         for (number, host) in hosts.iter().enumerate() {
             let example = format!("127.0.0.1:{}", 8081 + number);
             text = text.replace(&example, &host.to_string());
@@ -569,6 +570,9 @@ fn names_are_sources_of_hosts() {
         let mut lines = shown.lines();
         let is_shown = lines.any(|line| line.starts_with("source dns localhost: "));
         assert!(is_shown, "{shown}");
+        wait_until(SOON, "an address of the name serves", || {
+            example.get("a", "/").status == 200
+        });
     }
 }
 

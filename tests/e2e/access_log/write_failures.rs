@@ -221,7 +221,11 @@ fn after_a_full_disk_lines_are_whole_and_lost_ones_counted() {
     let lost = wait_for(SOON, "the log continues", || {
         last_count(&ballast, "written again")
     });
-    let text = fs::read_to_string(&path).expect("the file exists");
+    // Lines that waited may be written first.
+    let text = wait_for(SOON, "the last line", || {
+        let text = fs::read_to_string(&path).expect("the file exists");
+        text.contains("\"/last\"").then_some(text)
+    });
     let whole = text.lines().map(serde_json::from_str::<Value>);
     let whole = Vec::from_iter(whole.map(|line| line.expect("every line is whole")));
     assert!(text.ends_with('\n'));

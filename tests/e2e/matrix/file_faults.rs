@@ -65,17 +65,29 @@ fn row_26_reload_with_a_bad_file() {
 fn row_31_unresolvable_name() {
     const REASON: &str = "cannot resolve `nowhere.invalid`";
     let host = Backend::start_new("a");
-    let unknown = Setup::of(&[&host]).host_entry("\"nowhere.invalid:80\"");
+    let once = "{ address: \"nowhere.invalid:80\", resolve: once }";
+    let unknown = Setup::of(&[&host]).host_entry(once);
     // At the start: the process logs a clear error and ends.
     let mut ballast = Ballast::spawn(&unknown.yaml());
     assert_eq!(ballast.wait_exit(SOON).code(), Some(2));
     ballast.wait_for_log(&["ballast.yaml:", REASON]);
     // Later: the known addresses stay.
     let port = host.address().port();
-    let known = Setup::of(&[]).host_entry(&format!("\"localhost:{port}\""));
+    let known = Setup::of(&[]).host_entry(&format!(
+        "{{ address: \"localhost:{port}\", resolve: once }}"
+    ));
     let subject = Subject::start(&known);
     assert_eq!(get(subject.address(), "/").backend(), "a");
     assert_reload_refused(&subject, &unknown.yaml(), REASON);
+    assert_eq!(get(subject.address(), "/").backend(), "a");
+    // A name that is resolved again and again does no harm beside a host that serves.
+    let again = Setup::of(&[&host])
+        .top("discovery: { state_directory: none, dns: { servers: [\"127.0.0.1:9\"], timeout: 100ms, attempts: 1 } }")
+        .host_entry("\"nowhere.invalid:80\"");
+    subject.ballast.reload_by_sighup(&again.yaml());
+    subject
+        .ballast
+        .wait_for_log(&["WARN", "source dns nowhere.invalid has told no hosts"]);
     assert_eq!(get(subject.address(), "/").backend(), "a");
     subject.settle(&[&host]);
 }
