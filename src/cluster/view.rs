@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use log::warn;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::secret::ClusterSecret;
 use crate::etcd::{KeyValue, PrefixSnapshot};
@@ -132,8 +132,9 @@ impl KeyNames {
 }
 
 fn parsed<T: for<'a> Deserialize<'a>>(name: &str, value: &KeyValue) -> Option<T> {
-    let parsed = serde_json::from_slice(&value.value);
-    parsed
+    // A list would be taken for fields in their order.
+    let map = serde_json::from_slice::<Map<String, Value>>(&value.value);
+    map.and_then(|map| T::deserialize(Value::Object(map)))
         .inspect_err(|error| {
             warn!(
                 "cluster: the key `{}` cannot be read: {error}",

@@ -3,6 +3,7 @@
 //! Each member applies its share alone: no request waits for what another member says. Shares are rounded up, so that none
 //! is nothing; together they exceed the limit by less than one for each member.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 
@@ -25,19 +26,21 @@ pub(super) fn with_shares(mut config: Config, members: u32) -> Config {
     config
 }
 
-/// The limits of `config` that are divided, with the share of one of `members`. What is the same for several hosts of a pool
-/// is one of them.
+/// The limits of `config` that are divided, with the share of one of `members`. What several hosts of a pool have in common
+/// is there once.
 pub(super) fn limit_shares(config: &Config, members: u32) -> Vec<LimitShare> {
     let mut whole = config.clone();
     let mut share = with_shares(config.clone(), members);
     let pairs = divided(&mut whole).into_iter().zip(divided(&mut share));
-    let shares = pairs.map(|((key, whole), (_, share))| LimitShare {
-        key,
-        whole: whole.to_string(),
-        share: share.to_string(),
-    });
-    let mut shares = Vec::from_iter(shares);
-    shares.dedup();
+    let mut shares = Vec::new();
+    let mut seen = BTreeSet::new();
+    for ((key, whole), (_, share)) in pairs {
+        let whole = whole.to_string();
+        if seen.insert((key.clone(), whole.clone())) {
+            let share = share.to_string();
+            shares.push(LimitShare { key, whole, share });
+        }
+    }
     shares
 }
 
@@ -69,14 +72,16 @@ fn divided(config: &mut Config) -> Vec<(String, Divided<'_>)> {
         all.push((format!("routes[{number}].rate"), limit));
     }
     for pool in &mut config.pools {
-        let name = &pool.name;
-        let limit = count(&mut pool.limits.max_in_flight);
-        all.push((format!("pools.{name}.limits.max_in_flight"), limit));
+        let key = format!("pools.{}.limits.max_in_flight", pool.name);
+        let of_each = pool.limits.max_in_flight;
         for host in &mut pool.members {
-            if let Some(limit) = count(&mut host.max_in_flight) {
-                all.push((format!("pools.{name}.hosts[].max_in_flight"), Some(limit)));
-            }
+            let key = match host.max_in_flight == of_each {
+                true => key.clone(),
+                false => format!("pools.{}.hosts[].max_in_flight", pool.name),
+            };
+            all.push((key, count(&mut host.max_in_flight)));
         }
+        all.push((key, count(&mut pool.limits.max_in_flight)));
     }
     let limited = all.into_iter();
     limited

