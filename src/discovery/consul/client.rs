@@ -213,14 +213,16 @@ fn text<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::Config;
 
     fn config(yaml: &str) -> Consul {
         let yaml = format!(
-            "listeners: [\"127.0.0.1:0\"]\npools: {{ web: {{ consul: web }} }}\ndiscovery: {{ consul: {yaml} }}"
+            "listeners: [\"127.0.0.1:80\"]\npools: {{ web: {{ consul: web }} }}\ndiscovery: {{ consul: {yaml} }}"
         );
-        let config = Config::parse(&yaml).expect("it is valid");
+        let config = Config::parse(&yaml, Path::new("x.yaml")).expect("it is valid");
         config.discovery.consul
     }
 
