@@ -19,5 +19,5 @@ pub(crate) use lock::LockOutcome;
 pub(crate) use publish_error::PublishError;
 pub(crate) use secret::ClusterSecret;
 pub use status::{ClusterStatus, LimitShare};
-pub(crate) use view::PoolChanges;
 pub use view::{ClusterMember, MemberRecord};
+pub(crate) use view::{PoolChanges, SharedChanges};

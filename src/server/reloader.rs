@@ -366,8 +366,14 @@ impl Reloader {
             PoolChange::Drain { host, drained } => Some((host.clone(), *drained)),
             _ => None,
         };
+        // What is shared is compared with this: a change that comes meanwhile is a conflict.
+        let shared = self.shared_changes(pool);
+        if let Some(shared) = &shared {
+            let imported = overrides.import_pool(pool, &shared.changes.overrides);
+            imported.map_err(ChangeError::Conflict)?;
+        }
         let event = overrides.apply_change(file, now, change)?;
-        self.share_change(now, &overrides, drain).await?;
+        self.share_change(now, &overrides, shared, drain).await?;
         let (config, _) = self.effective(&self.found_config, &mut overrides);
         let loaded = self.loaded_config.load().loaded;
         let activated = self.activate(config, loaded, FirstRound::Awaited).await;

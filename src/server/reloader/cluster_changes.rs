@@ -8,7 +8,7 @@ use log::{error, warn};
 use super::{Reloader, RuntimeOverrides};
 use crate::admin::ChangeError;
 use crate::balancer::HostId;
-use crate::cluster::{Cluster, PoolChanges, PublishError};
+use crate::cluster::{Cluster, PoolChanges, PublishError, SharedChanges};
 use crate::event_log::EventKind;
 use crate::metrics::ClusterChangeOutcome;
 use crate::pool::{Member, Pool};
@@ -23,19 +23,25 @@ pub(super) async fn due(cluster: Option<&Cluster>) {
 }
 
 impl Reloader {
-    /// Shares the overrides of a pool with the cluster, and whether a host is drained, before they take effect here.
+    /// What the members share of a pool; `None`: nothing, or the process is alone.
+    pub(super) fn shared_changes(&self, pool: &str) -> Option<SharedChanges> {
+        let view = self.cluster.as_ref()?.view();
+        view.changes.get(pool).cloned()
+    }
+
+    /// Shares the overrides of a pool with the cluster, and whether a host is drained, before they take effect here. They are
+    /// based on `known`.
     pub(super) async fn share_change(
         &self,
         pool: &Pool,
         overrides: &RuntimeOverrides,
+        known: Option<SharedChanges>,
         drain: Option<(HostId, bool)>,
     ) -> Result<(), ChangeError> {
         let Some(cluster) = &self.cluster else {
             return Ok(());
         };
-        let view = cluster.view();
-        let known = view.changes.get(pool.name());
-        let mut drained = match known {
+        let mut drained = match &known {
             Some(known) => known.changes.drained.clone(),
             // What was drained before there was a cluster.
             None => drained(pool),

@@ -120,10 +120,17 @@ fn no_failed_empty_or_doubtful_answer_removes_a_host() {
     assert_eq!(hosts(&ballast), ids(&[&a]));
     server.set("web", instances(&[&b]));
     wait_for_hosts(&ballast, &[&b]);
-    // A query that is not answered at all.
+}
+
+#[test]
+fn a_query_that_is_never_answered_removes_nobody() {
+    let a = Backend::start_new("a");
+    let (folder, server) = (folder(), ConsulServer::start());
+    server.set("web", instances(&[&a]));
+    let ballast = pool(&folder, &server, "timeout: 1s, wait: 1s").start();
     server.fail(Some(ConsulFault::Hang));
     ballast.wait_for_log(&["WARN", "source consul web: ", "no response within"]);
-    assert_eq!(get(ballast.address(), "/").backend(), "b");
+    assert_eq!(get(ballast.address(), "/").backend(), "a");
 }
 
 #[test]
