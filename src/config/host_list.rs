@@ -6,7 +6,7 @@ use super::document::{Content, Node, Position};
 use super::environment::System;
 use super::errors::{ConfigErrors, Problem};
 use super::hints::quote;
-use super::host::{HostEntry, HostTarget, entries};
+use super::host_entry::{HostEntry, HostTarget, entries};
 use super::schema::{Kind, Reader};
 use super::yaml::{self, NodeBudget};
 

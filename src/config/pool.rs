@@ -11,7 +11,8 @@ use super::document::{Content, Entry, Node};
 use super::ejection::Ejection;
 use super::health_check::{self, HealthCheck, HealthCheckKind, Probe};
 use super::hints::quote;
-use super::host::{self, Host, HostEntry};
+use super::host::Host;
+use super::host_entry::{self, HostEntry};
 use super::host_source::HostSource;
 use super::maintenance::Maintenance;
 use super::pool_limits::PoolLimits;
@@ -37,7 +38,7 @@ section! {
         /// How a host is chosen: a name, or a map with `name` and the algorithm's options, see `ballast algorithms`.
         algorithm: Algorithm { AlgorithmKind, default "p2c" },
         /// The servers, each as host:port, as unix:/path or as a map.
-        hosts: Vec<HostEntry> { host::hosts(), default "[]" },
+        hosts: Vec<HostEntry> { host_entry::hosts(), default "[]" },
         /// A file with further hosts, taken in whenever it changes: YAML or JSON as under `hosts`, or a host:port on each line.
         hosts_file: Option<PathBuf> { hosts_file(), optional "/etc/ballast/web.hosts" },
         /// Further hosts: the keys in etcd that begin with this, of the server of `discovery.etcd`. Each value is a host:port, or
@@ -211,7 +212,7 @@ fn etcd_prefix() -> Scalar<String> {
 
 impl Pool {
     /// The sources of hosts that are not elements of `hosts`. Their hosts have the settings of
-    /// [`with_limit`](super::host::HostSettings::with_limit).
+    /// [`with_limit`](super::host_entry::HostSettings::with_limit).
     pub fn further_sources(&self) -> impl Iterator<Item = HostSource> {
         let file = self.hosts_file.clone().map(HostSource::File);
         let etcd = self.etcd.clone().map(HostSource::Etcd);
@@ -261,7 +262,7 @@ pub(super) fn names_to_resolve(root: &Node) -> BTreeSet<String> {
         Content::List(_) => hosts.elements(),
         _ => std::slice::from_ref(hosts),
     });
-    hosts.filter_map(host::name_to_resolve).collect()
+    hosts.filter_map(host_entry::name_to_resolve).collect()
 }
 
 /// The names of the pools, whether they can be read or not.

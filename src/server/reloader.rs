@@ -3,7 +3,9 @@
 //! Unchanged parts are kept: pools with the state of their health checks, hosts with their statistics, and all
 //! connections. Everything that can fail comes first; then one swap replaces the whole [`ActiveConfig`].
 
+mod certificates;
 mod cluster_changes;
+mod commands;
 mod found_hosts;
 
 use std::fmt;
@@ -12,7 +14,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use log::{info, warn};
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use crate::admin::{ChangeError, LoadedConfig, PoolChange};
@@ -21,13 +22,15 @@ use crate::config::{Config, ListenerAddress};
 use crate::discovery::{Discovery, Leaving};
 use crate::event_log::{EventKind, EventLog};
 use crate::health::Monitor;
-use crate::metrics::{CertificateOutcome, ReloadOutcome};
+use crate::metrics::ReloadOutcome;
 use crate::pool::{HostRegistry, Pool};
 use crate::proxy::ActiveConfig;
 use crate::timestamp::Timestamp;
 
+pub(super) use commands::{ReloaderCommand, ReloaderCommands, ReloaderHandle};
+
 use super::acme_service::SharedAcme;
-use super::certificate_watch::{CertificateWatch, Scan};
+use super::certificate_watch::CertificateWatch;
 use super::cluster_shares::{limit_shares, with_shares};
 use super::config_diff::ConfigDiff;
 use super::config_summary;
@@ -66,70 +69,6 @@ impl fmt::Display for ReloadError {
 
 /// The outcome of a reload: one line for each change.
 pub(super) type ReloaderResult = Result<Vec<String>, ReloadError>;
-
-/// A command to the reloader.
-#[derive(Debug)]
-pub(super) enum ReloaderCommand {
-    Reload(oneshot::Sender<ReloaderResult>),
-    Change(
-        String,
-        Box<PoolChange>,
-        oneshot::Sender<Result<(), ChangeError>>,
-    ),
-    Adopt(RuntimeOverrides, oneshot::Sender<Result<(), ReloadError>>),
-}
-
-/// The commands that [`Reloader::serve`] executes.
-pub(super) type ReloaderCommands = mpsc::Receiver<ReloaderCommand>;
-
-/// Sends commands to the reloader, which executes one after another.
-#[derive(Debug, Clone)]
-pub(super) struct ReloaderHandle(mpsc::Sender<ReloaderCommand>);
-
-impl ReloaderHandle {
-    /// The sending and the receiving end.
-    pub(super) fn channel() -> (Self, ReloaderCommands) {
-        let (command, commands) = mpsc::channel(1);
-        (ReloaderHandle(command), commands)
-    }
-
-    /// Reloads and waits for the outcome.
-    pub(super) async fn reload(&self) -> ReloaderResult {
-        self.send(ReloaderCommand::Reload).await
-    }
-
-    /// Applies an operator's change to the pool of this name.
-    pub(super) async fn change(&self, pool: &str, change: PoolChange) -> Result<(), ChangeError> {
-        let (answer, outcome) = oneshot::channel();
-        let ended = || ChangeError::Conflict("the process is ending".to_owned());
-        let command = ReloaderCommand::Change(pool.to_owned(), Box::new(change), answer);
-        self.0.send(command).await.map_err(|_| ended())?;
-        outcome.await.map_err(|_| ended())?
-    }
-
-    /// Takes over the runtime overrides of the predecessor.
-    ///
-    /// # Errors
-    /// One line for a person.
-    pub(super) async fn adopt_overrides(&self, overrides: RuntimeOverrides) -> Result<(), String> {
-        let adopted = self
-            .send(|answer| ReloaderCommand::Adopt(overrides, answer))
-            .await;
-        adopted.map_err(|refusal| {
-            format!("what an operator has changed cannot be taken over: {refusal}")
-        })
-    }
-
-    async fn send<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, ReloadError>>) -> ReloaderCommand,
-    ) -> Result<T, ReloadError> {
-        let (answer, outcome) = oneshot::channel();
-        let ended = || ReloadError::Invalid("the process is ending".to_owned());
-        self.0.send(command(answer)).await.map_err(|_| ended())?;
-        outcome.await.map_err(|_| ended())?
-    }
-}
 
 /// Applies the file and the operators' changes. Only the reloader replaces the active configuration, and it owns all
 /// health checks.
@@ -206,88 +145,6 @@ impl Reloader {
             }
             ReloaderCommand::Adopt(overrides, answer) => {
                 drop(answer.send(self.adopt_overrides(overrides).await))
-            }
-        }
-    }
-
-    /// Uses what `scan` has found from the next handshake on, and says what changed and what is refused.
-    async fn take_certificates(&mut self, mut scan: Scan) {
-        let is_changed = !scan.listeners.is_empty();
-        for (address, tls) in std::mem::take(&mut scan.listeners) {
-            for config in [&mut self.config, &mut self.file_config] {
-                let mut listeners = config.listeners.iter_mut();
-                if let Some(listener) = listeners.find(|listener| listener.address == address) {
-                    listener.tls = Some(tls.clone());
-                }
-            }
-        }
-        if is_changed {
-            self.update_tls();
-        }
-        let is_changed = self.take_pools(&mut scan).await || is_changed;
-        let is_news = is_changed || *self.certificate_watch.refused() != scan.refused;
-        let refusals = self.certificate_watch.finish(&mut scan);
-        if is_changed {
-            self.previewer.set_file_config(&self.file_config);
-        }
-        if is_news {
-            self.publish(self.loaded_config.load().loaded);
-        }
-        for change in scan.changes {
-            self.observers
-                .counts
-                .count_certificate(CertificateOutcome::Taken);
-            let kind = EventKind::CertificateChanged;
-            self.event_log.log_event(kind, None, None, change);
-        }
-        for (file, reason) in refusals {
-            self.observers
-                .counts
-                .count_certificate(CertificateOutcome::Refused);
-            let file = file.display();
-            let text = format!("`{file}` not taken in, what it held before stays in use: {reason}");
-            let kind = EventKind::CertificateRefused;
-            self.event_log.log_event(kind, None, None, text);
-        }
-        scan.warnings.iter().for_each(|line| warn!("{line}"));
-    }
-
-    /// Rebuilds the pools whose files have changed, as a reload does. Returns whether there are any.
-    async fn take_pools(&mut self, scan: &mut Scan) -> bool {
-        if scan.pools.is_empty() {
-            return false;
-        }
-        let mut file_config = self.file_config.clone();
-        for pool in &mut file_config.pools {
-            if let Some((_, tls)) = scan.pools.iter().find(|(name, _)| *name == pool.name) {
-                pool.tls = Some(tls.clone());
-            }
-        }
-        let (found_config, leaving) = self.with_found_hosts(&file_config);
-        let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
-        let (config, _) = self.effective(&found_config, &mut overrides);
-        let loaded = self.loaded_config.load().loaded;
-        match self.activate(config, loaded, FirstRound::Awaited).await {
-            Ok(()) => {
-                self.file_config = file_config;
-                (self.found_config, self.leaving) = (found_config, leaving);
-                scan.accept_pools();
-                true
-            }
-            Err(refusal) => {
-                scan.refuse_pools(&refusal.to_string());
-                false
-            }
-        }
-    }
-
-    /// Hands the certificates and the secrets of the file to the listeners.
-    fn update_tls(&self) {
-        for listener in &self.file_config.listeners {
-            let mut states = self.tls.iter();
-            let state = states.find(|(address, _)| *address == listener.address);
-            if let (Some(tls), Some((_, state))) = (&listener.tls, state) {
-                state.replace(tls);
             }
         }
     }
