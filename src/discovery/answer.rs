@@ -50,6 +50,29 @@ impl FoundHost {
     }
 }
 
+/// Hosts that an incomplete answer leaves out, and that may exist all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Others {
+    /// Any.
+    Any,
+    /// Those of IPv4 addresses: all others have been told.
+    Ipv4,
+    /// Those of IPv6 addresses: all others have been told.
+    Ipv6,
+}
+
+impl Others {
+    /// Whether a host at `address` may exist.
+    pub(super) fn include(self, address: &HostAddress) -> bool {
+        let is_ipv4 = address.as_inet().is_none_or(|address| address.is_ipv4());
+        match self {
+            Others::Any => true,
+            Others::Ipv4 => is_ipv4,
+            Others::Ipv6 => !is_ipv4,
+        }
+    }
+}
+
 /// What a source answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -64,6 +87,8 @@ pub(crate) enum Answer {
     Partial {
         /// The hosts, in any order.
         hosts: Vec<FoundHost>,
+        /// Which others may exist of those that were known before.
+        others: Others,
         /// Why there may be others.
         reason: String,
         /// When the source is asked again; `None`: it will tell by itself.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::sleep;
 
-use super::answer::{Answer, FoundHost, scaled_weight};
-use super::dns::{AddressAnswer, DnsError, DnsResolver, ServiceAnswer, ServiceTarget};
+use super::answer::{Answer, FoundHost, Others, scaled_weight};
+use super::dns::{
+    AddressAnswer, DnsError, DnsResolver, ServiceAnswer, ServiceTarget, WholeFamilies,
+};
 use crate::config;
 
 /// The wait after the first answer that is no good; it doubles with each further one.
@@ -55,7 +57,8 @@ async fn resolver(
 struct Looked {
     hosts: Vec<FoundHost>,
     ttl: Duration,
-    is_complete: bool,
+    /// Hosts that are left out and may exist; `None`: none.
+    others: Option<Others>,
 }
 
 /// When a name is looked up next.
@@ -80,7 +83,7 @@ impl Schedule {
             Ok(Looked {
                 hosts,
                 ttl,
-                is_complete: true,
+                others: None,
             }) => {
                 self.backoff = INITIAL_BACKOFF.min(self.max_backoff);
                 self.next = ttl;
@@ -89,10 +92,15 @@ impl Schedule {
                     ttl: Some(ttl),
                 }
             }
-            Ok(Looked { hosts, .. }) => {
+            Ok(Looked {
+                hosts,
+                others: Some(others),
+                ..
+            }) => {
                 self.back_off();
                 Answer::Partial {
                     hosts,
+                    others,
                     reason: PARTIAL.to_owned(),
                     ttl: Some(self.next),
                 }
@@ -118,12 +126,19 @@ impl Schedule {
 
 fn hosts(answer: AddressAnswer) -> Looked {
     let addresses = answer.addresses.into_iter();
+    // A server that fails for one family for good must not keep the addresses of the other for ever.
+    let others = match (answer.is_complete, answer.whole) {
+        (true, _) => None,
+        (false, WholeFamilies { v4: true, .. }) => Some(Others::Ipv6),
+        (false, WholeFamilies { v6: true, .. }) => Some(Others::Ipv4),
+        (false, _) => Some(Others::Any),
+    };
     Looked {
         hosts: addresses
             .map(|ip| FoundHost::at(SocketAddr::new(ip, 0)))
             .collect(),
         ttl: answer.ttl,
-        is_complete: answer.is_complete,
+        others,
     }
 }
 
@@ -141,7 +156,7 @@ fn targets(answer: ServiceAnswer) -> Looked {
     Looked {
         hosts: hosts.collect(),
         ttl: answer.ttl,
-        is_complete: answer.is_complete,
+        others: (!answer.is_complete).then_some(Others::Any),
     }
 }
 
@@ -197,7 +212,7 @@ mod tests {
         let good = Looked {
             hosts: Vec::new(),
             ttl: Duration::from_secs(2),
-            is_complete: true,
+            others: None,
         };
         schedule.note(Ok(good));
         assert_eq!(schedule.next.as_millis(), 2_000);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::answer::{Answer, FoundHost};
+use super::answer::{Answer, FoundHost, Others};
 use super::clients::Clients;
 use super::hosts_file::found;
 use crate::config::read_host;
@@ -101,6 +101,7 @@ impl HostReader {
         }
         Answer::Partial {
             hosts,
+            others: Others::Any,
             reason: wrong.join("; "),
             ttl: None,
         }

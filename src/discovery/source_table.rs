@@ -8,7 +8,7 @@ use log::{info, warn};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::answer::{Answer, FoundHost, MAX_HOSTS};
+use super::answer::{Answer, FoundHost, MAX_HOSTS, Others};
 use crate::config::HostSource;
 use crate::timestamp::Timestamp;
 
@@ -67,9 +67,14 @@ impl SourceTable {
                     }
                 }
             }
-            Answer::Partial { hosts, reason, ttl } => {
+            Answer::Partial {
+                hosts,
+                others,
+                reason,
+                ttl,
+            } => {
                 state.expires = ttl.map(|ttl| Instant::now() + ttl);
-                (Some(joined(&state.hosts, hosts)), Some(reason))
+                (Some(joined(&state.hosts, hosts, others)), Some(reason))
             }
             Answer::Failed(reason) => (None, Some(reason)),
         };
@@ -182,11 +187,14 @@ fn saved_hosts(source: &HostSource, state: &SourceState) -> Option<SavedHosts> {
     })
 }
 
-/// Both lists, those of `new` in the place of those with the same address.
-fn joined(old: &[FoundHost], mut new: Vec<FoundHost>) -> Vec<FoundHost> {
+/// Both lists, those of `new` in the place of those with the same address. What is new comes first if there are too many.
+fn joined(old: &[FoundHost], mut new: Vec<FoundHost>, others: Others) -> Vec<FoundHost> {
     let told: HashSet<_> = new.iter().map(|host| host.address.clone()).collect();
-    let others = old.iter().filter(|host| !told.contains(&host.address));
+    let others = old
+        .iter()
+        .filter(|host| others.include(&host.address) && !told.contains(&host.address));
     new.extend(others.cloned());
+    new.truncate(MAX_HOSTS);
     new
 }
 

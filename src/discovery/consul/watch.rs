@@ -6,7 +6,7 @@ use super::client::{ConsulClient, Health};
 use super::instance::hosts;
 use super::schedule::Schedule;
 use crate::config::ConsulService;
-use crate::discovery::answer::Answer;
+use crate::discovery::answer::{Answer, Others};
 
 /// Instances that cannot be hosts and are named in a message.
 const MAX_NAMED: usize = 3;
@@ -49,6 +49,7 @@ fn answer(service: &ConsulService, health: Health) -> Answer {
         true => Answer::Complete { hosts, ttl: None },
         false => Answer::Partial {
             hosts,
+            others: Others::Any,
             reason: reasons.join("; "),
             ttl: None,
         },

@@ -15,6 +15,15 @@ pub(crate) struct AddressAnswer {
     /// Whether an address that is missing here has gone. Not so if one family could not be looked up, or if not all records
     /// were taken.
     pub(crate) is_complete: bool,
+    /// The families of which all addresses are there, although the other could not be looked up.
+    pub(crate) whole: WholeFamilies,
+}
+
+/// For each family whether all of its addresses are there, and at least one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct WholeFamilies {
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
 }
 
 /// The targets of a service: its SRV records, with their addresses.

@@ -7,7 +7,7 @@ use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::DnsError;
+use super::answer::{DnsError, WholeFamilies};
 use super::client::Client;
 use super::records::{Found, Said, find, host_address};
 use super::system_files::SystemConfig;
@@ -25,6 +25,8 @@ pub(super) struct Collected<T> {
     /// Seconds.
     pub(super) ttl: u32,
     pub(super) is_complete: bool,
+    /// Of addresses: the families of which all are there, and at least one.
+    pub(super) whole: WholeFamilies,
 }
 
 /// A lookup under way.
@@ -83,7 +85,12 @@ impl Lookup {
             in_hosts = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         }
         if !in_hosts.is_empty() {
-            return Ok(sorted_addresses(in_hosts, u32::MAX, true));
+            return Ok(sorted_addresses(
+                in_hosts,
+                u32::MAX,
+                true,
+                WholeFamilies::default(),
+            ));
         }
         for candidate in self.candidates(name) {
             match self.both_families(&candidate).await {
@@ -103,12 +110,15 @@ impl Lookup {
         let mut ttl = u32::MAX;
         let mut is_complete = true;
         let mut failure = None;
-        for family in [v4, v6] {
+        let mut whole = WholeFamilies::default();
+        for (family, is_whole) in [(v4, &mut whole.v4), (v6, &mut whole.v6)] {
             match family {
                 Ok(found) => {
+                    let before = addresses.len();
                     addresses.extend(found.records.iter().filter_map(host_address));
                     ttl = ttl.min(found.ttl);
                     is_complete &= !found.is_truncated;
+                    *is_whole = !found.is_truncated && addresses.len() > before;
                 }
                 Err(DnsError::Empty) => {}
                 Err(failed) => {
@@ -119,7 +129,7 @@ impl Lookup {
         }
         match addresses.is_empty() {
             true => Err(failure.unwrap_or(DnsError::Empty)),
-            false => Ok(sorted_addresses(addresses, ttl, is_complete)),
+            false => Ok(sorted_addresses(addresses, ttl, is_complete, whole)),
         }
     }
 
@@ -174,14 +184,23 @@ impl Lookup {
     }
 }
 
-fn sorted_addresses(mut values: Vec<IpAddr>, ttl: u32, is_complete: bool) -> Collected<IpAddr> {
+fn sorted_addresses(
+    mut values: Vec<IpAddr>,
+    ttl: u32,
+    is_complete: bool,
+    whole: WholeFamilies,
+) -> Collected<IpAddr> {
     values.sort_unstable();
     values.dedup();
-    let is_complete = is_complete && values.len() <= MAX_ADDRESSES;
+    let fit = values.len() <= MAX_ADDRESSES;
     values.truncate(MAX_ADDRESSES);
     Collected {
         values,
         ttl,
-        is_complete,
+        is_complete: is_complete && fit,
+        whole: match fit {
+            true => whole,
+            false => WholeFamilies::default(),
+        },
     }
 }

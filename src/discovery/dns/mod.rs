@@ -20,5 +20,5 @@ mod system_files;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use answer::{AddressAnswer, DnsError, ServiceAnswer, ServiceTarget};
+pub(crate) use answer::{AddressAnswer, DnsError, ServiceAnswer, ServiceTarget, WholeFamilies};
 pub(crate) use resolver::DnsResolver;

@@ -68,6 +68,7 @@ impl DnsResolver {
             addresses: found.values,
             ttl: self.bounded(found.ttl),
             is_complete: found.is_complete,
+            whole: found.whole,
         })
     }
 

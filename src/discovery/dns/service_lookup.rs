@@ -7,7 +7,7 @@ use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::task::JoinSet;
 
-use super::answer::{DnsError, ServiceTarget};
+use super::answer::{DnsError, ServiceTarget, WholeFamilies};
 use super::lookup::{Collected, Lookup, MAX_ADDRESSES};
 use super::records::Found;
 
@@ -71,6 +71,7 @@ impl Lookup {
                 values: targets.into_iter().collect(),
                 ttl,
                 is_complete,
+                whole: WholeFamilies::default(),
             }),
             false => Err(DnsError::Failed(format!(
                 "no target of {service} has an address; {}",

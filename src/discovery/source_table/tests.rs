@@ -41,7 +41,7 @@ proptest! {
             let hosts = found(&numbers);
             let answer = match kind {
                 0 => Answer::Complete { hosts, ttl: None },
-                1 => Answer::Partial { hosts, reason: "half".to_owned(), ttl: None },
+                1 => Answer::Partial { hosts, others: Others::Any, reason: "half".to_owned(), ttl: None },
                 2 => Answer::Complete { hosts: Vec::new(), ttl: None },
                 _ => Answer::Failed("away".to_owned()),
             };
@@ -91,6 +91,7 @@ fn a_partial_answer_brings_new_weights() {
     hosts[0].weight = Some(9);
     let partial = Answer::Partial {
         hosts,
+        others: Others::Any,
         reason: "half".to_owned(),
         ttl: None,
     };
@@ -131,4 +132,35 @@ fn too_many_hosts_are_cut_off() {
     let hosts = hosts.collect();
     table.report(&source(), Answer::Complete { hosts, ttl: None });
     assert_eq!(table.state(&source()).hosts.len(), MAX_HOSTS);
+}
+
+#[test]
+fn a_family_that_is_whole_loses_the_addresses_that_it_leaves_out() {
+    let table = SourceTable::default();
+    let v6 = |number: u16| {
+        FoundHost::at((
+            std::net::Ipv6Addr::from([0xFD00, 0, 0, 0, 0, 0, 0, number]),
+            80,
+        ))
+    };
+    let mut hosts = found(&BTreeSet::from([1, 2]));
+    hosts.extend([v6(1), v6(2)]);
+    table.report(&source(), Answer::Complete { hosts, ttl: None });
+    let partial = |hosts: Vec<FoundHost>, others| {
+        let reason = "half".to_owned();
+        table.report(
+            &source(),
+            Answer::Partial {
+                hosts,
+                others,
+                reason,
+                ttl: None,
+            },
+        );
+        table.state(&source()).hosts.len()
+    };
+    // All of IPv4 are told, and IPv6 could not be looked up.
+    assert_eq!(partial(found(&BTreeSet::from([2, 3])), Others::Ipv6), 4);
+    assert_eq!(partial(vec![v6(3)], Others::Any), 5);
+    assert_eq!(partial(vec![v6(3)], Others::Ipv4), 3);
 }
