@@ -5,8 +5,9 @@ use std::time::Duration;
 /// The delay after the first failure.
 const FIRST: Duration = Duration::from_millis(100);
 
-/// The longest delay.
-const LONGEST: Duration = Duration::from_secs(10);
+/// The longest delay. Balancers are few, and all are to know what was changed within two seconds after etcd has a majority
+/// again.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Delays that double with each failure, each shortened by up to half of it, so that several balancers do not ask at the
 /// same time when etcd is back.
