@@ -220,9 +220,9 @@ mod tests {
 
     fn config(yaml: &str) -> Consul {
         let yaml = format!(
-            "listeners: [\"127.0.0.1:0\"]\npools: {{ web: {{ consul: web }} }}\ndiscovery: {{ consul: {yaml} }}"
+            "listeners: [\"127.0.0.1:80\"]\npools: {{ web: {{ consul: web }} }}\ndiscovery: {{ consul: {yaml} }}"
         );
-        let config = Config::parse(&yaml, Path::new("b.yaml")).expect("it is valid");
+        let config = Config::parse(&yaml, Path::new("x.yaml")).expect("it is valid");
         config.discovery.consul
     }
 
