@@ -3,7 +3,7 @@
 
     python3 benches/host_changes.py [BALLAST] [--algorithm p2c] [--hosts 5000] [--changes 1000] [--pool 200]
 
-One server listens on all addresses of 127.0.0.0/8, so each of them is a host. First all hosts are replaced at once; then
+One nginx listens on all addresses of 127.0.0.0/8, so each of them is a host. First all hosts are replaced at once; then
 a few hosts of a smaller pool are changed again and again. Clients on kept connections ask meanwhile. Printed are the
 waits before, during and after, failed requests, and how long the changes took.
 """
@@ -12,16 +12,15 @@ import argparse
 import contextlib
 import json
 import multiprocessing
+import os
 import pathlib
 import random
 import resource
+import shutil
 import socket
 import subprocess
 import tempfile
-import threading
 import time
-
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def free_port():
@@ -30,17 +29,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def serve(port):
-    """Answers on all addresses. A process of its own."""
-    def answer(client):
-        with client, contextlib.suppress(OSError):
-            while client.recv(65536):
-                client.sendall(ANSWER)
-
-    listener = socket.create_server(("0.0.0.0", port), backlog=4096)
-    while True:
-        client, _ = listener.accept()
-        threading.Thread(target=answer, args=(client,), daemon=True).start()
+@contextlib.contextmanager
+def serving(port):
+    """nginx answers on all addresses: what keeps up with connections to thousands of hosts."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "nginx.conf"
+        file.write_text(f"""
+daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1; worker_rlimit_nofile 60000;
+events {{ worker_connections 50000; }}
+http {{ access_log off; server {{ listen {port} backlog=4096; keepalive_requests 1000000; location / {{ return 200 "ok"; }} }} }}
+""")
+        process = subprocess.Popen([shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"), "-c", file])
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def ask(port, is_over, results):
@@ -156,21 +160,17 @@ def main():
     parser.add_argument("ballast", nargs="?", default="target/release/ballast")
     parser.add_argument("--algorithm", default="p2c")
     parser.add_argument("--hosts", type=int, default=5000, help="hosts that are replaced at once")
-    parser.add_argument("--changes", type=int, default=100, help="changes of the smaller pool")
+    parser.add_argument("--changes", type=int, default=1000, help="changes of the smaller pool")
     parser.add_argument("--pool", type=int, default=200, help="hosts of the smaller pool")
     parser.add_argument("--pause", type=float, default=0.6, help="seconds between two changes: a file is taken in once it has settled")
     args = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     host_port = free_port()
-    server = multiprocessing.Process(target=serve, args=(host_port,), daemon=True)
-    server.start()
-    try:
+    with serving(host_port):
         for step in (replace, change):
             with tempfile.TemporaryDirectory() as folder:
                 step(args, pathlib.Path(folder), host_port)
-    finally:
-        server.terminate()
 
 
 if __name__ == "__main__":
