@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use ballast::balancer::{ALGORITHMS, Balancer, Host, Selection, build};
+use ballast_balancer::{ALGORITHMS, Balancer, Host, Selection, build};
 use criterion::{BenchmarkId, Criterion};
 use pingora::lb::LoadBalancer;
 use pingora::lb::selection::{BackendIter, BackendSelection, Consistent, Random, RoundRobin};

@@ -7,8 +7,8 @@ use log::{Level, log};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::balancer::HostId;
 use crate::timestamp::Timestamp;
+use ballast_balancer::HostId;
 
 /// The number of events that are kept: enough for a screenful, whatever happens within a second.
 pub const MAX_EVENTS: usize = 256;

@@ -247,8 +247,8 @@ mod tests {
     use pingora::http::RequestHeader;
 
     use super::*;
-    use crate::balancer::Host;
     use crate::record::{Attempt, TerminationReason};
+    use ballast_balancer::Host;
 
     #[test]
     fn entries_are_read_as_they_were_pushed() {

@@ -17,9 +17,9 @@ mod timestamp_formatter;
 
 use std::sync::Arc;
 
-use crate::balancer::thread_random;
 use crate::config::{self, LogFormat};
 use crate::record::{Observer, RequestRecord};
+use crate::thread_random::thread_random;
 
 use entry_batch::NewEntry;
 pub use log_file::check_writable;

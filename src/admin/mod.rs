@@ -10,13 +10,12 @@ mod head_reader;
 mod process_handle;
 mod response;
 
-pub use crate::discovery::{SourceAnswers, SourceStatus};
+pub use crate::discovery::SourceStatus;
 pub use api::{
     API_DRAIN, API_EXPLAIN, API_LOG_LEVEL, API_PLAN, API_PREVIEW, API_RELOAD, API_UNDRAIN, Api,
-    ChecksPlan, ConfigInfo, ConnectionPlan, ErrorBody, EventList, HostPlan, HostRemoval, KeyPlan,
-    LogLevel, NewHost, NewWeight, Plan, PlannedHost, PoolHistories, PoolPlan, PoolReport,
-    ProcessCommand, ProcessStatus, ProcessVersion, RefusedCertificate, ReloadPreview, ReloadResult,
-    RemovedListener,
+    ChecksPlan, ConnectionPlan, ErrorBody, HostPlan, HostRemoval, KeyPlan, LogLevel, NewHost,
+    NewWeight, Plan, PlannedHost, PoolPlan, PoolReport, ProcessCommand, ProcessStatus,
+    ReloadPreview, ReloadResult, RemovedListener,
 };
 pub use api_server::{ApiServer, Caller};
 pub use process_handle::{

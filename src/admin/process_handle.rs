@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::acme::AcmeCertificate;
-use crate::balancer::HostId;
 use crate::cluster::ClusterStatus;
 use crate::config::{Config, Host};
 use crate::discovery::SourceStatus;
@@ -19,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::proxy::{ExplainError, ExplainRequest, RequestExplanation};
 use crate::timestamp::Timestamp;
+use ballast_balancer::HostId;
 
 /// The running process, as the API uses it.
 #[async_trait]
@@ -89,7 +89,7 @@ pub enum PoolChange {
     Weigh {
         /// The host to change.
         host: HostId,
-        /// The new weight, at most [`MAX_WEIGHT`](crate::balancer::MAX_WEIGHT).
+        /// The new weight, at most [`MAX_WEIGHT`](ballast_balancer::MAX_WEIGHT).
         weight: u32,
     },
     /// Drain a host, or undo that.

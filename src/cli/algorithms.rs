@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::balancer::ALGORITHMS;
+use ballast_balancer::ALGORITHMS;
 
 /// The name and summary of each algorithm, with its options and their defaults below it.
 pub(super) fn table() -> String {

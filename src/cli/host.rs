@@ -7,8 +7,8 @@ use clap::{Subcommand, value_parser};
 use super::control_client::{parse, percent_encode, request};
 use super::{CliError, ProcessArg, runtime_error};
 use crate::admin::{HostRemoval, NewHost, NewWeight};
-use crate::balancer::MAX_WEIGHT;
 use crate::pool::HostStatus;
+use ballast_balancer::MAX_WEIGHT;
 
 /// Adding a host resolves its name and waits for its first check.
 const TIMEOUT: Duration = Duration::from_secs(30);

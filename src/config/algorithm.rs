@@ -9,7 +9,7 @@ use super::document::{Content, Node};
 use super::hints::{did_you_mean, quote};
 use super::scalars::is_token;
 use super::schema::{Describe, Diff, Kind, Reader, Scalar, scalar};
-use crate::balancer::{ALGORITHMS, AlgorithmInfo, BalancerError, Options};
+use ballast_balancer::{ALGORITHMS, AlgorithmInfo, BalancerError, Options};
 
 /// The keys of every algorithm's map, beside the algorithm's own options.
 const NAME: &str = "name";

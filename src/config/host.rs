@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::environment::{Names, System, resolve_all};
 use super::host_port::{HostPort, parse_host_port};
 use super::host_source::HostSource;
-use crate::balancer::{self, HostId};
+use ballast_balancer::{self as balancer, HostId};
 
 /// A server that requests are sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::schema::{
     Kind, List, Reader, Scalar, boolean, choice, converted, list, map_of, or_zero, scalar, section,
     whole,
 };
-use crate::balancer::{self, MAX_WEIGHT};
+use ballast_balancer::{self as balancer, MAX_WEIGHT};
 
 section! {
     /// A server that requests are sent to, or servers that DNS knows.

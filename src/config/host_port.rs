@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::environment::Names;
 use super::hints::quote;
 use super::unix_address::{name_of, unix_address};
-use crate::balancer::HostAddress;
+use ballast_balancer::HostAddress;
 
 /// Characters of the longest name that DNS knows.
 const MAX_NAME: usize = 253;

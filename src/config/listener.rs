@@ -20,7 +20,7 @@ use super::tls_policy::{self, SessionTickets, TlsProfile, TlsVersion};
 use super::unix_address::unix_address;
 
 /// The address of a listener: an IP address with a port, or the path of a Unix socket.
-pub use crate::balancer::HostAddress as ListenerAddress;
+pub use ballast_balancer::HostAddress as ListenerAddress;
 
 /// Each listener is a socket that every serving thread polls.
 const MAX_LISTENERS: usize = 32;

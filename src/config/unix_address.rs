@@ -6,7 +6,7 @@ use super::listener::Listener;
 use super::pool::Pool;
 use super::root::Config;
 use super::schema::Reader;
-use crate::balancer::HostAddress;
+use ballast_balancer::HostAddress;
 
 /// The address of a Unix socket; `None` if `text` is not meant as one.
 ///

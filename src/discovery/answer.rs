@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::balancer::{HostAddress, MAX_WEIGHT};
+use ballast_balancer::{HostAddress, MAX_WEIGHT};
 
 /// The most hosts of one answer that are taken.
 pub(crate) const MAX_HOSTS: usize = 10_000;

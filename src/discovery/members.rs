@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::answer::FoundHost;
 use super::source_table::SourceTable;
-use crate::balancer::{HostAddress, HostId};
 use crate::config::{Config, Host, HostSettings, HostSource, Pool};
+use ballast_balancer::{HostAddress, HostId};
 
 /// Hosts that their sources do not name any more, by pool. They stay until there are enough others.
 pub(crate) type Leaving = HashMap<String, HashSet<HostId>>;

@@ -20,5 +20,7 @@ mod store;
 
 pub(crate) use members::{Leaving, with_members};
 pub(crate) use service::Discovery;
-pub use source_status::{SourceAnswers, SourceStatus};
+#[cfg(test)]
+pub use source_status::SourceAnswers;
+pub use source_status::SourceStatus;
 pub(crate) use source_table::{SavedHosts, SourceTable};

@@ -19,7 +19,6 @@ use super::relay::ResponseBuffers;
 use super::request_head::RequestHead;
 use super::request_sender::RequestSender;
 use super::retry_loop::ExchangeOutcome;
-use crate::balancer::BalancerError;
 use crate::deadline_timer::DeadlineTimer;
 use crate::message::RequestView;
 use crate::message::body_decoder::BodyDecoder;
@@ -32,6 +31,7 @@ use crate::proxy::failure;
 use crate::proxy::http_rules::{self, RequestFieldFilter};
 use crate::proxy::local_message::{LocalMessage, Persistence};
 use crate::proxy::local_response::{LINGER, LocalResponse};
+use ballast_balancer::BalancerError;
 
 /// Buffers that are reused for each request.
 #[derive(Debug, Default)]

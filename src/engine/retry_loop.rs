@@ -19,7 +19,6 @@ use super::idle_connections;
 use super::relay::{Relay, Relayed, ResponseBuffers};
 use super::request_sender::RequestSender;
 use super::tunnel::Tunnel;
-use crate::balancer::BalancerError;
 use crate::config::ProxyProtocolVersion;
 use crate::message::RequestView;
 use crate::message::encode::{write_field, write_head_end, write_number_field, write_request_line};
@@ -30,6 +29,7 @@ use crate::proxy::forwarding::header_editor::HeaderEditor;
 use crate::proxy::forwarding::upstream_request::split_absolute_target;
 use crate::proxy::http_rules::RequestFieldFilter;
 use crate::proxy_protocol::{ProxiedConnection, ProxyConnector};
+use ballast_balancer::BalancerError;
 
 /// How a request that was not refused ended.
 pub(super) struct ExchangeOutcome {

@@ -67,6 +67,7 @@ impl EtcdClient {
     }
 
     /// The URL of the endpoint that is asked first.
+    #[cfg(test)]
     pub fn endpoint(&self) -> &str {
         let (_, endpoint) = self.current();
         endpoint.map_or("", |endpoint| &endpoint.name)

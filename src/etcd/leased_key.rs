@@ -61,6 +61,7 @@ impl LeasedKey {
     }
 
     /// Writes another value, at once if the key is held.
+    #[cfg(test)]
     pub fn set_value(&self, value: impl Into<Vec<u8>>) {
         let value = value.into();
         self.value.send_if_modified(|held| {

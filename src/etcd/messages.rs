@@ -84,12 +84,14 @@ pub(super) struct WriteResponse {
     pub(super) header: Option<ResponseHeader>,
 }
 
+#[cfg(test)]
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct DeleteRangeRequest {
     #[prost(bytes = "vec", tag = "1")]
     pub(super) key: Vec<u8>,
 }
 
+#[cfg(test)]
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct DeleteRangeResponse {
     #[prost(message, optional, tag = "1")]
@@ -121,8 +123,6 @@ pub(super) struct RequestOp {
     pub(super) range: Option<RangeRequest>,
     #[prost(message, optional, tag = "2")]
     pub(super) put: Option<PutRequest>,
-    #[prost(message, optional, tag = "3")]
-    pub(super) delete: Option<DeleteRangeRequest>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

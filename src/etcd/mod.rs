@@ -33,4 +33,4 @@ pub use leased_key::{LeasedKey, LeasedKeyStatus};
 pub use messages::KeyValue;
 pub use prefix_state::PrefixSnapshot;
 pub use prefix_watch::{PrefixStatus, PrefixWatch};
-pub use transaction::{Compare, Operation, Swap, Transaction, TransactionOutcome};
+pub use transaction::Swap;

@@ -4,9 +4,10 @@ use super::client::EtcdClient;
 use super::error::EtcdError;
 use super::exchange::Method;
 use super::lease::Lease;
+#[cfg(test)]
+use super::messages::{DeleteRangeRequest, DeleteRangeResponse};
 use super::messages::{
-    DeleteRangeRequest, DeleteRangeResponse, KeyValue, PutRequest, RangeRequest, RangeResponse,
-    ResponseHeader, WriteResponse,
+    KeyValue, PutRequest, RangeRequest, RangeResponse, ResponseHeader, WriteResponse,
 };
 
 pub(super) const RANGE: Method = Method {
@@ -18,6 +19,7 @@ const PUT: Method = Method {
     // A second put has the same effect, unless another client has come in between; that is for transactions.
     is_idempotent: true,
 };
+#[cfg(test)]
 const DELETE: Method = Method {
     path: "/etcdserverpb.KV/DeleteRange",
     is_idempotent: true,
@@ -56,10 +58,11 @@ impl EtcdClient {
         Ok(header(response.header)?.revision)
     }
 
-    /// Deletes a key. Returns whether it was there: `false` as well if an attempt whose answer was lost has deleted it.
+    /// Deletes a key, for tests: what this process writes ends with its leases. Returns whether it was there: `false` as well if an attempt whose answer was lost has deleted it.
     ///
     /// # Errors
     /// As for [`put`](Self::put).
+    #[cfg(test)]
     pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<bool, EtcdError> {
         let request = DeleteRangeRequest { key: key.into() };
         let response: DeleteRangeResponse = self.call(DELETE, request).await?;

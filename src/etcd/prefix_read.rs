@@ -5,7 +5,9 @@ use super::error::EtcdError;
 use super::key_range::KeyRange;
 use super::messages::{RangeRequest, RangeResponse};
 use super::operations::{RANGE, header};
-use super::prefix_state::{PrefixSnapshot, PrefixState};
+#[cfg(test)]
+use super::prefix_state::PrefixSnapshot;
+use super::prefix_state::PrefixState;
 
 /// The keys of a page; some MiB if their values are large.
 const PAGE: i64 = 1_000;
@@ -15,6 +17,7 @@ impl EtcdClient {
     ///
     /// # Errors
     /// [`EtcdError::Unavailable`], or [`EtcdError::Refused`], also if there are more than 100,000 keys or 64 MiB.
+    #[cfg(test)]
     pub async fn read_prefix(
         &self,
         prefix: impl Into<Vec<u8>>,

@@ -5,8 +5,8 @@ use super::error::EtcdError;
 use super::exchange::Method;
 use super::lease::Lease;
 use super::messages::{
-    CompareMessage, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp,
-    TARGET_CREATE, TARGET_MOD, TxnRequest, TxnResponse,
+    CompareMessage, KeyValue, PutRequest, RangeRequest, RequestOp, TARGET_CREATE, TARGET_MOD,
+    TxnRequest, TxnResponse,
 };
 use super::operations::header;
 
@@ -32,8 +32,6 @@ pub enum Operation {
     Get(Vec<u8>),
     /// Sets a key to a value, which ends with the lease if there is one.
     Put(Vec<u8>, Vec<u8>, Option<Lease>),
-    /// Deletes a key.
-    Delete(Vec<u8>),
 }
 
 /// Conditions, and what is done if all of them hold or if one does not.
@@ -183,7 +181,6 @@ impl From<Operation> for RequestOp {
                 let lease = lease.map_or(0, |lease| lease.id);
                 op.put = Some(PutRequest { key, value, lease });
             }
-            Operation::Delete(key) => op.delete = Some(DeleteRangeRequest { key }),
         }
         op
     }

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::balancer::MAX_WEIGHT;
 use crate::config::{Config, ConfigErrors, Environment, HostEntry, Route};
 use crate::pool::HostRegistry;
 use crate::proxy::ActiveConfig;
+use ballast_balancer::MAX_WEIGHT;
 
 const FILE: &str = "b.yaml";
 /// A line that begins like this ends a file; the rest of it is the name of the next one.

@@ -7,8 +7,8 @@ use prometheus::proto::MetricFamily;
 use super::counters::MetricsCounters;
 use super::family::Family;
 use super::series::{HostSeries, RequestSeries};
-use crate::balancer::HostId;
 use crate::pool::{Member, Pool};
+use ballast_balancer::HostId;
 
 /// The value of the label `host` for requests without a host, and of `pool` for those without a route. To Prometheus,
 /// an empty label is the same as none.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::series::{HostSeries, RequestSeries};
-use crate::balancer::HostId;
+use ballast_balancer::HostId;
 
 /// With more counters than this, those without an observer are forgotten. They take about 600 bytes each.
 const MAX_SERIES: usize = 4_096;

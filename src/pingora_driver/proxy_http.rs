@@ -17,7 +17,6 @@ use super::{
     client, connection, deadlines, header_rules, host_connector, is_over_tls, local_address,
     proxied, respond, upstream_filters, verification,
 };
-use crate::balancer::BalancerError;
 use crate::config::HalfClose;
 use crate::host_tls::{LOW_TLS_VERSION, check_version};
 use crate::proxy::attempt::AttemptProgress;
@@ -28,6 +27,7 @@ use crate::proxy::local_message::{LocalMessage, Persistence};
 use crate::proxy::local_response::{LINGER, LocalResponse, ceil_seconds};
 use crate::proxy::{Proxy, http_rules};
 use crate::proxy::{failure, grpc};
+use ballast_balancer::BalancerError;
 
 #[async_trait]
 impl ProxyHttp for Proxy {

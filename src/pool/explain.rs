@@ -12,7 +12,9 @@ use super::outlier_detector::OutlierDetector;
 use super::select::Acquire;
 use super::tiers::Tier;
 use super::{HostStatus, Member, Pool, SelectionReason};
-use crate::balancer::{self, Balancer, BalancerError, CandidateReason, HostId, Selection};
+use ballast_balancer::{
+    self as balancer, Balancer, BalancerError, CandidateReason, HostId, Selection,
+};
 
 /// Which host of a pool a request would get, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::sticky::tests::{TTL, sticky};
-use crate::balancer::HostId;
 use crate::fuzz;
+use ballast_balancer::HostId;
 
 const HOSTS: [&str; 2] = ["127.0.0.1:1", "127.0.0.1:2"];
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{HostCounters, PoolCounters};
-use crate::balancer::{BalancerError, Host, HostId};
 use crate::config;
 use crate::event_log::EventLog;
+use ballast_balancer::{BalancerError, Host, HostId};
 
 /// All known hosts by identity, and the event log for what happens to them.
 #[derive(Debug, Clone, Default)]
@@ -121,7 +121,7 @@ mod tests {
             max_in_flight: None,
         };
         let old = host_registry.host(&wanted).expect("weight 1");
-        let balancer = crate::balancer::build("random", [old.clone()]).expect("random");
+        let balancer = ballast_balancer::build("random", [old.clone()]).expect("random");
         balancer.inc(old.id()).expect("a member");
         wanted.weight = 7;
         let heavier = host_registry.host(&wanted).expect("weight 7");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::select::CountedAcquire;
 use super::{Member, Outcome, Pool, SelectionReason};
-use crate::balancer::{self, BalancerError, HostId, Selection};
+use ballast_balancer::{self as balancer, BalancerError, HostId, Selection};
 
 /// One request, counted on one host of a pool. Dropping the lease ends the count, however the request ended.
 #[must_use = "a lease that is dropped at once counts nothing"]

@@ -16,9 +16,9 @@ use super::host_status::StatusDetails;
 use super::outlier_detector::OutlierDetector;
 use super::tiers::{Tier, TierInputs};
 use super::{HealthVerdict, HostCounters, LastMinute};
-use crate::balancer::Host;
 use crate::config;
 use crate::host_tls::HostTls;
+use ballast_balancer::Host;
 
 pub(super) use peer_template::PeerTemplate;
 pub(crate) use peer_template::ca_type;

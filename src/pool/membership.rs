@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::outlier_detector::{EjectionReason, EjectionStage, may_eject};
 use super::tiers::{Tier, tiers};
 use super::{Failure, Member, Outcome, Pool, outcome};
-use crate::balancer::{Balancer, HostId};
 use crate::event_log::EventKind;
+use ballast_balancer::{Balancer, HostId};
 
 /// So many hosts are reconciled in less time than it takes to wake a task.
 const FEW: usize = 256;

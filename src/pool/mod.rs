@@ -39,10 +39,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::balancer::{Balancer, HostId, build_with};
 use crate::config;
 use crate::event_log::{EventKind, EventLog};
 use crate::timestamp::Timestamp;
+use ballast_balancer::{Balancer, HostId, build_with};
 
 pub use copy_counters::{CopyCounters, CopyOutcome};
 pub use explain::{CandidateStatus, HostExplanation, PoolExplanation, SelectionOutcome};

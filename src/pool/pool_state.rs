@@ -13,7 +13,7 @@ use super::outlier_detector::{EjectionState, millis};
 use super::sticky::RandomKey;
 use super::tiers::Tier;
 use super::{Member, Pool, StickyTokens};
-use crate::balancer::{Balancer, Cursor, HostAddress, HostId, StatsSnapshot};
+use ballast_balancer::{Balancer, Cursor, HostAddress, HostId, StatsSnapshot};
 
 /// The result of a host's health checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,9 +10,9 @@ use super::host_status::{CheckResult, HostState};
 use super::outlier_detector::EjectionStage;
 use super::tiers::Tier;
 use super::{Member, Pool, RequestCounts};
-use crate::balancer::StatsSnapshot;
 use crate::config;
 use crate::timestamp::Timestamp;
+use ballast_balancer::StatsSnapshot;
 
 /// The status of a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

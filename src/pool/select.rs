@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::outlier_detector::{EjectionStage, OutlierDetector};
 use super::tiers::Tier;
 use super::{Member, Pool, SelectionReason};
-use crate::balancer::{self, Balancer, BalancerError, HostId, Selection};
+use ballast_balancer::{self as balancer, Balancer, BalancerError, HostId, Selection};
 
 /// How long an ejected host waits for a retryable request to probe it; after that any request will do.
 const MAX_PROBE_WAIT: Duration = Duration::from_secs(5);

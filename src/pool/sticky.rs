@@ -19,8 +19,8 @@ use ring::digest::SHA256_OUTPUT_LEN;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
-use crate::balancer::HostId;
 use crate::config;
+use ballast_balancer::HostId;
 
 /// Length of a host's digest: two hosts of one pool collide in one of 2^64 pools.
 const DIGEST: usize = 8;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::balancer::BalancerError;
 use crate::config::PoolLimits;
+use ballast_balancer::BalancerError;
 
 /// How long the head of the queue waits for a wake-up before it tries again. Wake-ups come from the leases of this
 /// pool; a host may also be freed by another pool, or by the pool that this one replaced.

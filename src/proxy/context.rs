@@ -18,12 +18,12 @@ use super::grpc::GrpcCall;
 use super::mirror::RequestCopy;
 use super::request_limits::RequestLimits;
 use super::selection::input::{RetryRules, SelectionInput, is_repeatable};
-use crate::balancer::{BalancerError, HostId};
 use crate::client_certificate::ClientVerification;
 use crate::config::{Retry, Timeouts};
 use crate::message::RequestView;
 use crate::pool::{Affinity, Failure, Outcome, Pool, PoolLease, RetryHandle};
 use crate::record::{Attempt, AttemptOutcome, TerminationReason, TraceContext};
+use ballast_balancer::{BalancerError, HostId};
 
 /// One request. Dropping it releases everything the request holds, however the request ends.
 #[derive(Debug)]

@@ -14,11 +14,11 @@ use super::request_target::TargetForm;
 use super::selection::input::{RetryRules, SelectionInput};
 use super::selection::split;
 use super::{ActiveConfig, MAX_ATTEMPTS, admission, http_rules};
-use crate::balancer::HostId;
 use crate::config::{Action, Authentication, KeySource, PoolShare, Retry, Route};
 use crate::message::RequestView;
 use crate::pool::{self, HostExplanation, Pool, SelectionOutcome};
 use crate::route::AmbiguousPath;
+use ballast_balancer::HostId;
 
 /// Earlier routes that are listed; large files have thousands.
 const MAX_UNMATCHED: usize = 20;

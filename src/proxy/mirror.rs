@@ -24,13 +24,13 @@ use super::subrequest::{
     BodyLimit, Subrequest, SubrequestClient, SubrequestLimits, SubrequestTarget,
     lease_for_subrequest,
 };
-use crate::balancer::thread_random;
 use crate::config::{HostHeader, Mirror};
 use crate::message::RequestView;
 use crate::message::chunked::ChunkedDecoder;
 use crate::message::head::{HeadProgress, HeaderField, MessageHead};
 use crate::pool::{CopyOutcome, Pool, PoolLease};
 use crate::proxy_protocol::ProxiedConnection;
+use crate::thread_random::thread_random;
 
 /// Tells a host that the request is a copy.
 const MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");

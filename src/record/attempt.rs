@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::balancer::{Host, HostAddress, HostId};
 use crate::pool::{Failure, SelectionReason};
+use ballast_balancer::{Host, HostAddress, HostId};
 
 /// One attempt to send a request to a host.
 #[derive(Debug, Clone)]

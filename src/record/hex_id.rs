@@ -1,6 +1,6 @@
 //! Random 128-bit ids and their hexadecimal form, for traces and requests.
 
-use crate::balancer::thread_random;
+use crate::thread_random::thread_random;
 
 /// 128 random bits. They are not guessable from outside, but not cryptographically secure: an observer of many values
 /// can predict the next.

@@ -3,8 +3,8 @@
 use http::HeaderName;
 
 use super::hex_id::{hex_u128, parse_hex, random_u128};
-use crate::balancer::thread_random;
 use crate::config::Share;
+use crate::thread_random::thread_random;
 
 /// The field with trace id, parent span id and flags.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::admin::{ChangeError, MaintenanceSettings, PoolChange};
-use crate::balancer::{HostAddress, HostId, MAX_WEIGHT};
 use crate::config::{self, Config, Host, Maintenance};
 use crate::event_log::EventKind;
 use crate::pool::{Member, Pool};
 use crate::timestamp::Timestamp;
+use ballast_balancer::{HostAddress, HostId, MAX_WEIGHT};
 
 /// The overrides of all pools, by pool name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -8,8 +8,8 @@ use http::Version;
 
 use super::finished_request::{FinishedRequest, RequestText};
 use super::otlp::{Attributes, CLIENT, ERROR, ProtoMessage, SERVER, field};
-use crate::balancer::HostAddress;
 use crate::record::{Attempt, AttemptOutcome, TerminationReason};
+use ballast_balancer::HostAddress;
 
 /// Span flag: the trace is recorded, as in W3C trace flags.
 const SAMPLED: u32 = 0x01;

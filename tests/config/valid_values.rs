@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ballast::balancer::ALGORITHMS;
-use ballast::config::{
+use ballast_balancer::ALGORITHMS;
+use ballast_lb::config::{
     Access, CleartextHttp2, HalfClose, HostHeader, Initial, KeySource, Listener, Period, PoolTls,
     Probe, ProxyProtocolVersion, Rate, RateKey, TlsVersion, Underscores, WhenAllDown,
 };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use ballast::balancer::{ALGORITHMS, Balancer, Host, Selection, build};
+use ballast_balancer::{ALGORITHMS, Balancer, Host, Selection, build};
 
 use crate::callgrind;
 

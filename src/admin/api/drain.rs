@@ -5,8 +5,8 @@ use http::StatusCode;
 use super::{Api, ApiRequest, pools};
 use crate::admin::process_handle::PoolChange;
 use crate::admin::response::ApiResponse;
-use crate::balancer::HostId;
 use crate::pool::Member;
+use ballast_balancer::HostId;
 
 /// The path that drains a host: POST, with `host` and optionally `pool` in the query.
 pub const API_DRAIN: &str = "/api/v1/drain";

@@ -9,9 +9,9 @@ use tokio::task::spawn_blocking;
 use super::{Api, ApiRequest, pools};
 use crate::admin::process_handle::PoolChange;
 use crate::admin::response::ApiResponse;
-use crate::balancer::{HostId, MAX_WEIGHT};
 use crate::config::Host;
 use crate::pool::{HostStatus, Pool};
+use ballast_balancer::{HostId, MAX_WEIGHT};
 
 /// A host to add.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -36,9 +36,7 @@ use crate::timestamp::Timestamp;
 
 pub use super::response::ErrorBody;
 pub use drain::{API_DRAIN, API_UNDRAIN};
-pub use events::EventList;
 pub use explain::API_EXPLAIN;
-pub use history::PoolHistories;
 pub use hosts::{HostRemoval, NewHost, NewWeight};
 pub use log_level::{API_LOG_LEVEL, LogLevel};
 pub use plan::{
@@ -46,7 +44,7 @@ pub use plan::{
     RemovedListener,
 };
 pub use pools::PoolReport;
-pub use process::{ConfigInfo, ProcessStatus, ProcessVersion, RefusedCertificate};
+pub use process::ProcessStatus;
 pub use reload::{API_PREVIEW, API_RELOAD, ProcessCommand, ReloadPreview, ReloadResult};
 
 use event_stream::EventStreams;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Api, ApiRequest};
 use crate::admin::response::ApiResponse;
-use crate::balancer::HostId;
 use crate::discovery::SourceStatus;
 use crate::pool::{Pool, PoolStatus};
+use ballast_balancer::HostId;
 
 /// The status of a pool, and what is known from its sources of hosts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

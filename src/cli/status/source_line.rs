@@ -44,7 +44,7 @@ pub(super) fn source_line(source: &SourceStatus) -> StyledLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::SourceAnswers;
+    use crate::discovery::SourceAnswers;
 
     #[test]
     fn a_line_says_what_is_known() {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::forwarder::{Forwarder, Line};
 use super::{Followed, SHORT, client, client_at};
-use crate::etcd::{EtcdClient, Operation, PrefixStatus, Transaction};
+use crate::etcd::transaction::{Operation, Transaction};
+use crate::etcd::{EtcdClient, PrefixStatus};
 use crate::test_support::{Etcd, SOON};
 
 #[tokio::test]

@@ -9,11 +9,11 @@ use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 
-use crate::balancer::HostAddress;
 use crate::config;
 use crate::host_socket::UnixConnector;
 use crate::host_tls::{HostTls, PoolTlsClient};
 use crate::proxy_protocol::ProxyConnector;
+use ballast_balancer::HostAddress;
 
 /// The maximum number of requests at the same time on a connection of HTTP/2. The host may permit fewer.
 const MAX_STREAMS: u32 = 100;

@@ -4,10 +4,10 @@ use http::HeaderName;
 use pingora::Result;
 
 use super::header_editor::HeaderEditor;
-use crate::balancer::thread_random;
 use crate::config::Share;
 use crate::message::FieldsView;
 use crate::record::{Attempt, TRACEPARENT, TraceContext};
+use crate::thread_random::thread_random;
 
 /// Vendor-specific trace data, which passes unchanged.
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");

@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use super::{lines, request, values};
-use crate::balancer::Host;
 use crate::config::Share;
 use crate::fuzz;
 use crate::pool::SelectionReason;
 use crate::proxy::forwarding::trace_context::{self, TraceSampling};
 use crate::record::Attempt;
+use ballast_balancer::Host;
 
 /// Checks the trace context. The input is a list of fields, of which traceparent is read.
 fn traceparent(input: &[u8]) {

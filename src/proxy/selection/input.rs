@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use super::hash_key::{self, DerivedKey};
 use super::sticky;
-use crate::balancer::{HostId, Selection};
 use crate::config::Retry;
 use crate::message::RequestView;
 use crate::pool::{Affinity, Pool};
+use ballast_balancer::{HostId, Selection};
 
 /// A request that needs a host of a pool.
 #[derive(Debug)]

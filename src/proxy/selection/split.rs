@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use super::hash_key::{self, DerivedKey};
-use crate::balancer::thread_random;
 use crate::config::{KeySource, PoolShare};
 use crate::message::RequestView;
+use crate::thread_random::thread_random;
 
 /// Where requests with this key are within the whole: 64 uniform bits. The same in every process and every version, and
 /// unrelated to the hash by which a pool chooses its host.

@@ -24,13 +24,13 @@ use pingora::{Error, ErrorType, Result};
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
-use crate::balancer::{BalancerError, HostId};
 use crate::config::{Endpoint, Limits, Retry};
 use crate::message::RequestView;
 use crate::pool::{Pool, PoolLease};
 use crate::proxy::selection::input::{RetryRules, SelectionInput};
 use crate::proxy_protocol::ProxiedConnection;
 use address_cache::AddressCache;
+use ballast_balancer::{BalancerError, HostId};
 use subrequest_sender::SubrequestSender;
 
 /// A request of the proxy's own.

@@ -12,7 +12,6 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::connection::{HandoverConnection, HandoverError};
 use super::message::{Message, export, import};
-use crate::balancer::Selection;
 use crate::config::Config;
 use crate::discovery::SourceTable;
 use crate::fuzz;
@@ -20,6 +19,7 @@ use crate::pool::{HostRegistry, Pool, PoolState};
 use crate::proxy::ActiveConfig;
 use crate::server::runtime_overrides::RuntimeOverrides;
 use crate::server::tls::TicketKeys;
+use ballast_balancer::Selection;
 
 const CONFIG: &str = r#"
 listeners: ["127.0.0.1:80"]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
 use serde::{Deserialize, Serialize};
 
-use crate::balancer::thread_random;
+use crate::thread_random::thread_random;
 
 /// The address of a probe. Clients cannot have it while the probe's socket is open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

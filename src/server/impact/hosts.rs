@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use super::pools::{PoolPair, hosts_of};
 use crate::admin::{HostPlan, PlannedHost};
-use crate::balancer::HostId;
 use crate::config::Host;
 use crate::engine::Engine;
 use crate::pool::{Member, Pool};
+use ballast_balancer::HostId;
 
 /// The hosts that come or change, in the order of the file, and then those that go.
 pub(super) fn host_plans(pair: &PoolPair<'_>) -> Vec<HostPlan> {

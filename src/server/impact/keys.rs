@@ -11,8 +11,8 @@ use super::hosts::by_id;
 use super::pools::{PoolPair, hosts_of};
 use crate::address_text::AddressText;
 use crate::admin::KeyPlan;
-use crate::balancer::{HostAddress, KeyMapping, KeyMovement, Selection};
 use crate::config::{Algorithm, Host, KeySource};
+use ballast_balancer::{HostAddress, KeyMapping, KeyMovement, Selection};
 
 /// Keys that are sampled for each pool. The standard error of the share is half a percent at most.
 const SAMPLES: u64 = 10_000;

@@ -7,12 +7,12 @@ use log::{error, warn};
 
 use super::{Reloader, RuntimeOverrides};
 use crate::admin::ChangeError;
-use crate::balancer::HostId;
 use crate::cluster::{Cluster, PoolChanges, PublishError, SharedChanges};
 use crate::event_log::EventKind;
 use crate::metrics::ClusterChangeOutcome;
 use crate::pool::{Member, Pool};
 use crate::server::reload_plan::{FirstRound, find_pool};
+use ballast_balancer::HostId;
 
 /// Waits until the members of the cluster share something new.
 pub(super) async fn due(cluster: Option<&Cluster>) {

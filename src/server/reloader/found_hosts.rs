@@ -7,12 +7,12 @@ use log::error;
 use tokio::time::sleep;
 
 use super::{Reloader, RuntimeOverrides};
-use crate::balancer::HostId;
 use crate::config::{Config, HostSource, Pool};
 use crate::discovery::{Leaving, SourceTable, with_members};
 use crate::event_log::EventKind;
 use crate::server::reload_plan::{FirstRound, find_pool};
 use crate::server::reloader::ReloadError;
+use ballast_balancer::HostId;
 
 /// How often it is looked at whether leaving hosts may go.
 const LEAVING_INTERVAL: Duration = Duration::from_millis(200);

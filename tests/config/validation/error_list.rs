@@ -1,6 +1,6 @@
 //! All errors of a file are reported together.
 
-use ballast::balancer::ALGORITHMS;
+use ballast_balancer::ALGORITHMS;
 
 use crate::{errors, with_pool};
 
