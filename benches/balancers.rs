@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use ballast_balancer::{ALGORITHMS, Balancer, Host, Selection, build};
+use ballast_balancer::{ALGORITHMS, Host, Selection, build};
 use criterion::{BenchmarkId, Criterion};
 use pingora::lb::LoadBalancer;
 use pingora::lb::selection::{BackendIter, BackendSelection, Consistent, Random, RoundRobin};
@@ -26,7 +26,7 @@ fn address(i: usize) -> String {
 
 fn ballast(algorithm: &str, n: usize) -> Step {
     let hosts = (0..n).map(|i| Arc::new(Host::new(address(i).parse().expect("an address"))));
-    let balancer: Box<dyn Balancer> = build(algorithm, hosts).expect("a balancer");
+    let balancer = build(algorithm, hosts).expect("a balancer");
     Box::new(move |i| {
         let key = i.wrapping_mul(2_654_435_761).to_le_bytes();
         let client = IpAddr::V4(Ipv4Addr::from(key));

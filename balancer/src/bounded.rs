@@ -2,41 +2,27 @@
 //!
 //! **How.** The ring of [`consistent_hash`](super::consistent_hash), and for each host a capacity of ⌈c·m·w_i/W⌉
 //! requests, where m is the number of requests in flight, including this one. The first host clockwise with room gets
-//! the request. The check and the count are one atomic step, so no number of threads exceeds the capacity; m stays
-//! exact when a busy host leaves or returns.
+//! the request. The count is one atomic step that fails if the host has got or lost a request since the check, so no number
+//! of threads exceeds the capacity; m stays exact when a busy host leaves or returns.
 //!
 //! **Cost.** As the ring, and more points while hosts are full: about 1.09 at c = 1.25, 1.9 at c = 1.05.
 //!
-//! **Bound.** No host has more than ⌈c·m·w_i/W⌉ requests, so one hot key spreads over at least n/c hosts. A change of
-//! the membership moves O(1/(c−1)²) requests (Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads",
-//! SODA 2018). Three kinds of requests may exceed the bound: a retry, if every host with room has failed it; a request
+//! **Bound.** No host gets a request with which it has more than ⌈c·m·w_i/W⌉, so one hot key spreads over at least n/c
+//! hosts. That holds when the request is assigned: a host keeps what it has when others end theirs, or when it joins with
+//! more. A change of the membership moves O(1/(c−1)²) requests (Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with
+//! Bounded Loads", SODA 2018). Three kinds of requests may exceed the bound: a retry, if every host with room has failed it; a request
 //! for which every host with room is at its own limit; and a request without a key, for which the `fallback` picks.
 //!
 //! **When.** Caches with hot keys. A `factor` near 1 balances better, a larger one keeps more keys on their host.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::core::{
-    Algorithm, BalancerError, CandidateReason, DryRun, DynPicker, Fallback, HasKey, Host, NoTrace,
-    Options, PerHostMap, PerHostState, PickRequest, PickTrace, Picker, Ring, RingBuilder, Slot,
+use crate::consistent_hash::distinct;
+use crate::core::{
+    Before, CandidateReason, Hosts, Info, Member, OptionInfo, Pick, Picker, Ranked, Ring, Rng,
+    Strategy, Trace, invalid, parse_into,
 };
-use super::registry::{AlgorithmInfo, OptionInfo};
-
-pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
-    name: "bounded",
-    summary: "the ring of consistent_hash, but no host above its share by more than a factor",
-    keyed: true,
-    options: &[
-        OptionInfo {
-            name: "factor",
-            default: "1.25",
-            help: "a host's capacity relative to its share of the requests in flight: 1 to 100",
-        },
-        Fallback::OPTION,
-    ],
-    build,
-};
+use crate::{BalancerError, Fallback, KEY};
 
 /// The factor is stored as an integer in this unit, so that capacities are compared exactly.
 const FACTOR_SCALE: f64 = 1e6;
@@ -45,247 +31,151 @@ const FACTOR_SCALE: f64 = 1e6;
 /// otherwise visit the whole ring; at 1.25, less than one in a thousand needs more than ten points.
 const MAX_WALK: usize = 256;
 
-/// The bit that marks a host that has left.
-const DEPARTED: u64 = 1 << 63;
-
-fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
-    let fits = |factor: &f64| (1.0..=100.0).contains(factor);
-    let factor = options.parse("factor", 1.25, "a number from 1 to 100", fits)?;
-    Ok(Box::new(Bounded {
-        factor: (factor * FACTOR_SCALE).round() as u64,
-        ring_builder: RingBuilder::default(),
-        total: Arc::default(),
-        host_loads: PerHostMap::default(),
-        fallback: Fallback::from_options(options)?,
-    }))
+/// The algorithm `bounded`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Bounded {
+    /// The most requests on a host, relative to its share of those in flight: 1 to 100.
+    pub factor: f64,
+    /// What picks for requests without a key.
+    pub fallback: Fallback,
 }
 
-#[derive(Debug)]
-struct Bounded {
-    /// c in units of 1 / [`FACTOR_SCALE`].
-    factor: u64,
-    ring_builder: RingBuilder,
-    total: Arc<AtomicU64>,
-    host_loads: PerHostMap<HostLoad>,
-    fallback: Fallback,
-}
-
-/// The requests of this balancer in flight on one host.
-#[derive(Debug)]
-struct HostLoad {
-    /// The number of requests, with [`DEPARTED`] set while the host is not a member.
-    running: AtomicU64,
-    /// The requests on all members. Each change of `running` without [`DEPARTED`] is repeated here: a new request is
-    /// added here first, a finished one subtracted last, so the total is never below the sum of the members' counts.
-    total: Arc<AtomicU64>,
-    /// The fallback's state, which must see every end of a request.
-    fallback: Option<Arc<dyn PerHostState>>,
-}
-
-impl HostLoad {
-    /// Counts a request that is already in `total`, if `room` holds for the current number.
-    fn reserve(&self, room: impl Fn(u64) -> bool) -> bool {
-        self.running
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |running| {
-                (running & DEPARTED == 0 && room(running)).then_some(running + 1)
-            })
-            .is_ok()
-    }
-
-    /// Undoes a reservation. `total` still holds the request; it is added again if the host left in between.
-    fn cancel(&self) {
-        if self.running.fetch_sub(1, Ordering::SeqCst) & DEPARTED != 0 {
-            self.total.fetch_add(1, Ordering::SeqCst);
+impl Default for Bounded {
+    fn default() -> Self {
+        Bounded {
+            factor: 1.25,
+            fallback: Fallback::default(),
         }
     }
 }
 
-impl PerHostState for HostLoad {
-    fn on_acquire(&self) {
-        self.total.fetch_add(1, Ordering::SeqCst);
-        if self.running.fetch_add(1, Ordering::SeqCst) & DEPARTED != 0 {
-            self.total.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-
-    fn on_release(&self, host: &Host, in_flight: u64) {
-        let before = self
-            .running
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |running| {
-                (running & !DEPARTED > 0).then(|| running - 1)
-            });
-        if before.is_ok_and(|running| running & DEPARTED == 0) {
-            self.total.fetch_sub(1, Ordering::SeqCst);
-        }
-        if let Some(per_host_state) = &self.fallback {
-            per_host_state.on_release(host, in_flight);
-        }
-    }
-
-    fn on_join(&self) {
-        let running = self.running.fetch_and(!DEPARTED, Ordering::SeqCst);
-        if running & DEPARTED != 0 {
-            self.total.fetch_add(running & !DEPARTED, Ordering::SeqCst);
-        }
-    }
-
-    fn on_leave(&self) {
-        let running = self.running.fetch_or(DEPARTED, Ordering::SeqCst);
-        if running & DEPARTED == 0 {
-            self.total.fetch_sub(running, Ordering::SeqCst);
-        }
-    }
+impl Bounded {
+    pub(crate) const INFO: Info = Info {
+        name: "bounded",
+        summary: "the ring of consistent_hash, but no host above its share by more than a factor",
+        hashes: KEY,
+        options: &[
+            OptionInfo {
+                name: "factor",
+                default: "1.25",
+                help: "a host's capacity relative to its share of the requests in flight: 1 to 100",
+            },
+            Fallback::OPTION,
+        ],
+    };
 }
 
-impl Algorithm for Bounded {
-    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
-        let host_load = |slot: &Arc<Slot>| {
-            let found = self.host_loads.find(slot.host.id());
-            found.expect("a slot holds its load, which was remembered when the host joined")
-        };
-        let host_loads: Box<[Arc<HostLoad>]> = slots.iter().map(host_load).collect();
-        let picker = BoundedPicker {
-            factor: self.factor,
-            total_weight: slots.iter().map(|s| u64::from(s.host.weight())).sum(),
-            ring: self.ring_builder.ring(slots),
-            total: Arc::clone(&self.total),
-            host_loads,
-            slots: Arc::clone(slots),
-        };
-        self.fallback.with_fallback(picker, slots)
-    }
+const EXPECTED: &str = "a number from 1 to 100";
 
-    fn starts_slowly(&self) -> bool {
-        false
-    }
+fn fits(factor: &f64) -> bool {
+    (1.0..=100.0).contains(factor)
+}
 
-    fn per_host_state(&self, host: &Arc<Host>) -> Option<Arc<dyn PerHostState>> {
-        if let Some(host_load) = self.host_loads.find(host.id()) {
-            return Some(host_load);
+impl Strategy for Bounded {
+    fn set(&mut self, option: &str, value: &str) -> Option<Result<(), BalancerError>> {
+        match option {
+            "factor" => Some(parse_into(&mut self.factor, option, value, EXPECTED, fits)),
+            _ => self.fallback.set(option, value),
         }
-        let host_load = Arc::new(HostLoad {
-            running: AtomicU64::new(DEPARTED),
-            total: Arc::clone(&self.total),
-            fallback: self.fallback.per_host_state(host),
-        });
-        self.host_loads.insert(host.id(), &host_load);
-        Some(host_load)
+    }
+
+    fn check(&self) -> Result<(), BalancerError> {
+        match fits(&self.factor) {
+            true => Ok(()),
+            false => Err(invalid("factor", self.factor, EXPECTED)),
+        }
+    }
+
+    fn build(&self, members: &[Arc<Member>], before: Option<&Before<'_>>) -> Box<dyn Picker> {
+        let before = before.and_then(|before| before.picker::<BoundedPicker>());
+        Box::new(BoundedPicker {
+            factor: (self.factor * FACTOR_SCALE).round() as u64,
+            total_weight: members.iter().map(|member| u64::from(member.weight)).sum(),
+            ring: Ring::new(members, before.map(|before| &before.ring)),
+        })
+    }
+
+    fn fallback(&self) -> Option<&Fallback> {
+        Some(&self.fallback)
+    }
+
+    fn counts_all(&self) -> bool {
+        true
     }
 }
 
 #[derive(Debug)]
 struct BoundedPicker {
+    /// c in units of 1 / [`FACTOR_SCALE`].
     factor: u64,
     /// W, the sum of the weights.
     total_weight: u64,
-    ring: Arc<Ring>,
-    total: Arc<AtomicU64>,
-    host_loads: Box<[Arc<HostLoad>]>,
-    slots: Arc<[Arc<Slot>]>,
-}
-
-impl HasKey for BoundedPicker {
-    fn has_key(&self, request: &PickRequest<'_>) -> bool {
-        request.hash_key().is_some()
-    }
+    ring: Ring,
 }
 
 impl Picker for BoundedPicker {
-    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
-        let total = self.total.load(Ordering::SeqCst) + 1;
+    fn pick(&self, hosts: &Hosts<'_>, _: &Rng<'_>, trace: Trace<'_>) -> Option<Pick> {
+        let total = hosts.in_flight_on_all() + 1;
         let fits = |position: usize| {
-            let running = self.host_loads[position].running.load(Ordering::SeqCst);
-            let room = running & DEPARTED == 0 && self.has_room(position, running, total);
-            if !room {
+            let running = hosts.member(position).running();
+            let has_room = self.has_room(hosts.member(position), running, total);
+            if !has_room {
                 trace.reject(position, CandidateReason::Bound);
             }
-            room
+            has_room.then_some((running, position))
         };
-        self.first_on_ring(request, fits, trace)
-            .or_else(|| self.least_loaded(request))
+        let walk = self.ring.walk(hosts.key()?).take(MAX_WALK);
+        let mut walk = walk.inspect(|&position| trace.visit(position));
+        let chosen = walk.find_map(|position| fits(position).filter(|_| hosts.accepts(position)));
+        let (running, position) = chosen.or_else(|| self.least_loaded(hosts))?;
+        Some(Pick {
+            // If requests have come in between, the host may have no room any more.
+            seen: Some(running),
+            ..Pick::at(position)
+        })
     }
 
-    fn rank(&self, request: &PickRequest<'_>, _: Option<usize>, dry_run: &DryRun) {
-        let total = self.total.load(Ordering::SeqCst) + 1;
-        for position in self.ring.walk(request.hash_key().unwrap_or_default()) {
-            let running = self.host_loads[position].running.load(Ordering::SeqCst) & !DEPARTED;
-            let share = total as f64 * f64::from(self.slots[position].host.weight());
-            let load = running as f64 * self.total_weight as f64 / share;
-            let reason = match self.has_room(position, running, total) {
+    fn rank(&self, hosts: &Hosts<'_>, _: u64, _: Option<usize>) -> Vec<Ranked> {
+        let total = hosts.in_flight_on_all() + 1;
+        let walk = self.ring.walk(hosts.key().unwrap_or_default());
+        let ranked = distinct(walk, hosts.len()).into_iter().map(|position| {
+            let member = hosts.member(position);
+            let running = member.running();
+            let share = total as f64 * f64::from(member.weight) / self.total_weight as f64;
+            let reason = match self.has_room(member, running, total) {
                 true => CandidateReason::Ring,
                 false => CandidateReason::Bound,
             };
-            if !dry_run.rank(position, Some(load), reason) {
-                break;
-            }
-        }
+            Ranked::new(position, Some(running as f64 / share), reason)
+        });
+        ranked.collect()
     }
 
-    fn pick_and_count(&self, request: &PickRequest<'_>, slots: &[Arc<Slot>]) -> Option<usize> {
-        self.total.fetch_add(1, Ordering::SeqCst);
-        let reserve = |position: usize| {
-            // Read again for each host: requests that filled the previous host make room here.
-            let total = self.total.load(Ordering::SeqCst);
-            self.host_loads[position].reserve(|running| self.has_room(position, running, total))
-                && self.count(position, slots)
-        };
-        let on_ring = self.first_on_ring(request, reserve, &NoTrace);
-        let chosen = on_ring.or_else(|| {
-            self.least_loaded(request).filter(|&position| {
-                self.host_loads[position].reserve(|_| true) && self.count(position, slots)
-            })
-        });
-        if chosen.is_none() {
-            self.total.fetch_sub(1, Ordering::SeqCst);
-        }
-        chosen
+    fn has_key(&self, hosts: &Hosts<'_>) -> bool {
+        hosts.key().is_some()
     }
 }
 
 impl BoundedPicker {
     /// Whether `running` < c·m·w/W, which for integers is `running` + 1 ≤ ⌈c·m·w/W⌉.
-    fn has_room(&self, position: usize, running: u64, total: u64) -> bool {
-        let weight = self.slots[position].host.weight();
-        let capacity = u128::from(self.factor) * u128::from(total) * u128::from(weight);
+    fn has_room(&self, member: &Member, running: u64, total: u64) -> bool {
+        let capacity = u128::from(self.factor) * u128::from(total) * u128::from(member.weight);
         u128::from(running) * u128::from(self.total_weight) * (FACTOR_SCALE as u128) < capacity
     }
 
-    /// Counts a reserved request on the host, or undoes the reservation if the host is full.
-    fn count(&self, position: usize, slots: &[Arc<Slot>]) -> bool {
-        let slot = &slots[position];
-        let room = slot.stats().inc_below(slot.limit());
-        if !room {
-            self.host_loads[position].cancel();
-        }
-        room
-    }
-
-    /// The first host clockwise that `request` accepts and for which `take` holds.
-    fn first_on_ring(
-        &self,
-        request: &PickRequest<'_>,
-        take: impl Fn(usize) -> bool,
-        trace: &impl PickTrace,
-    ) -> Option<usize> {
-        self.ring
-            .walk(request.hash_key()?)
-            .take(MAX_WALK)
-            .inspect(|&position| trace.visit(position))
-            .find(|&p| request.accepts(p, &self.slots[p]) && take(p))
-    }
-
-    /// The host with the fewest requests by weight among those that `request` accepts. If it accepts all, this one has
-    /// room: its load by weight is at most the mean, and a capacity is above the mean.
-    fn least_loaded(&self, request: &PickRequest<'_>) -> Option<usize> {
+    /// The host with the fewest requests by weight among those that accept the request. If all do, this one has room: its
+    /// load by weight is at most the mean, and a capacity is above the mean.
+    fn least_loaded(&self, hosts: &Hosts<'_>) -> Option<(u64, usize)> {
         let load = |position: usize| {
-            let running = self.host_loads[position].running.load(Ordering::SeqCst);
-            let weight = self.slots[position].host.weight();
-            (running & DEPARTED == 0).then(|| running as f64 / f64::from(weight))
+            let running = hosts.member(position).running();
+            let load = running as f64 / f64::from(hosts.member(position).weight);
+            (load, running, position)
         };
-        (0..self.slots.len())
-            .filter(|&position| request.accepts(position, &self.slots[position]))
-            .filter_map(|position| Some((load(position)?, position)))
+        (0..hosts.len())
+            .filter(|&position| hosts.accepts(position))
+            .map(load)
             .min_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, position)| position)
+            .map(|(_, running, position)| (running, position))
     }
 }

@@ -16,83 +16,84 @@
 
 use std::sync::Arc;
 
-use super::core::{
-    Algorithm, BalancerError, CandidateReason, DryRun, DynPicker, Fallback, HasKey, Host, Options,
-    PerHostState, PickRequest, PickTrace, Picker, Ring, RingBuilder, Slot,
+use crate::Fallback;
+use crate::core::{
+    Before, CandidateReason, Hosts, Info, Member, Pick, Picker, Ranked, Ring, Rng, Strategy, Trace,
 };
-use super::registry::AlgorithmInfo;
-
-pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
-    name: "consistent_hash",
-    summary: "the host that the key belongs to on a ketama ring, as in nginx",
-    keyed: true,
-    options: &[Fallback::OPTION],
-    build,
-};
+use crate::{BalancerError, KEY};
 
 /// Points to visit before checking whether any host fits: a walk around the whole ring is 160 times as long as the list
 /// of hosts.
 const SHORT_WALK: usize = 256;
 
-fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
-    Ok(Box::new(ConsistentHash {
-        ring_builder: RingBuilder::default(),
-        fallback: Fallback::from_options(options)?,
-    }))
+/// The algorithm `consistent_hash`.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ConsistentHash {
+    /// What picks for requests without a key.
+    pub fallback: Fallback,
+}
+
+impl ConsistentHash {
+    pub(crate) const INFO: Info = Info {
+        name: "consistent_hash",
+        summary: "the host that the key belongs to on a ketama ring, as in nginx",
+        hashes: KEY,
+        options: &[Fallback::OPTION],
+    };
+}
+
+impl Strategy for ConsistentHash {
+    fn set(&mut self, option: &str, value: &str) -> Option<Result<(), BalancerError>> {
+        self.fallback.set(option, value)
+    }
+
+    fn build(&self, members: &[Arc<Member>], before: Option<&Before<'_>>) -> Box<dyn Picker> {
+        let before = before.and_then(|before| before.picker::<RingPicker>());
+        let ring = Ring::new(members, before.map(|before| &before.0));
+        Box::new(RingPicker(ring))
+    }
+
+    fn fallback(&self) -> Option<&Fallback> {
+        Some(&self.fallback)
+    }
 }
 
 #[derive(Debug)]
-struct ConsistentHash {
-    ring_builder: RingBuilder,
-    fallback: Fallback,
-}
-
-#[derive(Debug)]
-struct RingPicker {
-    ring: Arc<Ring>,
-    slots: Arc<[Arc<Slot>]>,
-}
-
-impl Algorithm for ConsistentHash {
-    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
-        let picker = RingPicker {
-            ring: self.ring_builder.ring(slots),
-            slots: Arc::clone(slots),
-        };
-        self.fallback.with_fallback(picker, slots)
-    }
-
-    fn starts_slowly(&self) -> bool {
-        false
-    }
-
-    fn per_host_state(&self, host: &Arc<Host>) -> Option<Arc<dyn PerHostState>> {
-        self.fallback.per_host_state(host)
-    }
-}
-
-impl HasKey for RingPicker {
-    fn has_key(&self, request: &PickRequest<'_>) -> bool {
-        request.hash_key().is_some()
-    }
-}
+struct RingPicker(Ring);
 
 impl Picker for RingPicker {
-    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
-        let walk = self.ring.walk(request.hash_key()?);
+    fn pick(&self, hosts: &Hosts<'_>, _: &Rng<'_>, trace: Trace<'_>) -> Option<Pick> {
+        let walk = self.0.walk(hosts.key()?);
         let mut walk = walk.inspect(|&position| trace.visit(position));
-        let fits = |position: &usize| request.accepts(*position, &self.slots[*position]);
-        walk.by_ref().take(SHORT_WALK).find(fits).or_else(|| {
-            let left = (0..self.slots.len()).any(|position| fits(&position));
-            left.then(|| walk.find(fits)).flatten()
-        })
+        if hosts.accepts_any() {
+            return walk.next().map(Pick::at);
+        }
+        let fits = |position: &usize| hosts.accepts(*position);
+        let position = walk.by_ref().take(SHORT_WALK).find(fits);
+        let position = position.or_else(|| {
+            let is_left = (0..hosts.len()).any(|position| fits(&position));
+            walk.find(fits).filter(|_| is_left)
+        });
+        position.map(Pick::at)
     }
 
-    fn rank(&self, request: &PickRequest<'_>, _: Option<usize>, dry_run: &DryRun) {
-        for position in self.ring.walk(request.hash_key().unwrap_or_default()) {
-            if !dry_run.rank(position, None, CandidateReason::Ring) {
-                break;
-            }
-        }
+    fn rank(&self, hosts: &Hosts<'_>, _: u64, _: Option<usize>) -> Vec<Ranked> {
+        let key = hosts.key().unwrap_or_default();
+        distinct(self.0.walk(key), hosts.len())
+            .into_iter()
+            .map(|position| Ranked::new(position, None, CandidateReason::Ring))
+            .collect()
     }
+
+    fn has_key(&self, hosts: &Hosts<'_>) -> bool {
+        hosts.key().is_some()
+    }
+}
+
+/// The positions of a walk in the order of their first appearance, at most `len`.
+pub(crate) fn distinct(walk: impl Iterator<Item = usize>, len: usize) -> Vec<usize> {
+    let mut is_seen = vec![false; len];
+    let first = walk.filter(|&position| !std::mem::replace(&mut is_seen[position], true));
+    first.take(len).collect()
 }

@@ -7,16 +7,15 @@ use std::collections::HashMap;
 
 use std::sync::Arc;
 
-use super::core::{BalancerError, Host, Selection};
-use super::{Balancer, HostAddress, Options, build_with};
+use crate::{Algorithm, Balancer, BalancerError, Host, HostAddress, Options, Selection};
 
 /// Two balancers with the same keys, and how many of the keys that were sampled get another server from the second one.
 ///
 /// The standard error of the share of n samples is at most 0.5 / √n: half a percent for 10,000.
 #[derive(Debug)]
 pub struct KeyMovement {
-    before: Box<dyn Balancer>,
-    after: Box<dyn Balancer>,
+    before: Balancer,
+    after: Balancer,
     minimum: f64,
     sampled: u64,
     moved: u64,
@@ -25,10 +24,8 @@ pub struct KeyMovement {
 /// Hosts with an algorithm and its options.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyMapping<'a> {
-    /// The name of the algorithm.
-    pub algorithm: &'a str,
-    /// Its options.
-    pub options: &'a Options,
+    /// The algorithm.
+    pub algorithm: &'a Algorithm,
     /// The identity, the address and the weight of each host.
     pub hosts: &'a [(&'a str, HostAddress, u32)],
 }
@@ -37,7 +34,7 @@ impl KeyMovement {
     /// Builds both balancers, of hosts that have nothing in flight and no limits.
     ///
     /// # Errors
-    /// Those of [`build_with`], and [`BalancerError::WeightOutOfRange`].
+    /// Those of [`Balancer::new`], and [`BalancerError::WeightOutOfRange`].
     pub fn new(before: KeyMapping<'_>, after: KeyMapping<'_>) -> Result<Self, BalancerError> {
         Ok(KeyMovement {
             minimum: minimum(before.hosts, after.hosts),
@@ -86,13 +83,13 @@ impl KeyMovement {
 }
 
 impl KeyMapping<'_> {
-    fn build(&self) -> Result<Box<dyn Balancer>, BalancerError> {
+    fn build(&self) -> Result<Balancer, BalancerError> {
         let hosts = self.hosts.iter().map(|(id, address, weight)| {
             let host = Host::named(*id, address.clone()).with_weight(*weight)?;
             Ok(Arc::new(host))
         });
         let hosts = hosts.collect::<Result<Vec<_>, BalancerError>>()?;
-        build_with(self.algorithm, hosts, self.options)
+        Balancer::new(self.algorithm.clone(), hosts, &Options::new())
     }
 }
 

@@ -2,390 +2,234 @@
 //!
 //! **How.** Each pick finds the minimum of in-flight/weight and counts the request there with a compare-and-swap: if
 //! the count has changed meanwhile, the search starts over. Recent failures count as requests in flight, and a slow
-//! host's load is multiplied by its slowness (see [the formula](super)). Ties are broken randomly, in proportion to the
-//! weights. Hosts are divided into groups of [`GROUP_SIZE`]; each group has a hint, a lower bound of its least load, so
-//! a pick scans the hints and then one group.
+//! host's load is multiplied by its slowness (see [the formula](crate#loads)). Ties are broken at random. Hosts are divided into
+//! cohorts of 64; each has a hint, a lower bound of its least load, so a pick looks at the hints and then at one cohort.
 //!
-//! **Cost.** √n rather than n: at 10,000 hosts, 157 hints and one group. The end of a request lowers its group's hint,
-//! one atomic operation. 32 bytes a host.
+//! If the weights differ, a host of weight w is taken for w places, and requests fill all places before any gets a second
+//! one, and so on. A free place is drawn, and the request goes to the least loaded of the hosts that have the same weight as
+//! the one with that place. So every place gets the same share, however many requests are in flight
+//! ([weights](crate#weights)). In larger pools those of one cohort are compared, the better by its hint of two drawn by weight.
 //!
-//! **Bound.** Among hosts that neither fail nor are slow, none gets a request while another has a lower load. One host
-//! that is ten times slower than seven others gets about half a percent of the requests. Joining the shortest queue
-//! minimizes waiting for equal hosts (Winston 1977, Weber 1978).
+//! **Cost.** √n rather than n: at 10,000 hosts, 157 hints and one cohort. The end of a request lowers its cohort's hint,
+//! one atomic operation. With different weights, three looks at up to 64 hosts.
+//!
+//! **Bound.** Among hosts of equal weight that neither fail nor are slow, none gets a request while another has a lower load.
+//! With different weights this holds among those of each weight, and none gets one while another has a whole request less
+//! for each unit of its weight: ⌊in-flight/weight⌋ of the picked host is the least. (In pools of more than 64 hosts, of those
+//! that are compared.) One host that is ten times slower than seven others gets about half a percent of the requests.
+//! Joining the shortest queue minimizes waiting for equal hosts (Winston 1977, Weber 1978).
 //!
 //! **When.** One balancer in front of its hosts, long or uneven requests. **When not.** Several balancers share the
 //! hosts: each sees only its own requests, so they herd, and [`p2c`](super::p2c) degrades more gently.
 
+mod groups;
+
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::core::{
-    Algorithm, BalancerError, CandidateReason, DryRun, DynPicker, Host, HostStats, LoadModel,
-    NoTrace, Options, PerHostMap, PerHostState, PickRequest, PickTrace, Picker, Rng, Slot, scale,
+use crate::core::{
+    Before, CandidateReason, Hosts, Info, LoadModel, Member, Pick, Picker, Ranked, Rng, Strategy,
+    Trace, mix, scale, unit,
 };
-use super::registry::AlgorithmInfo;
+use groups::{Entry, Groups, Hints};
 
-pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
-    name: "least_load",
-    summary: "the host with the fewest requests in flight by weight",
-    keyed: false,
-    options: &[],
-    build,
-};
-
-/// The size of a group. Near the square root of the largest pools; usual pools have a single group and need no hints.
-const GROUP_SIZE: usize = 64;
-
-/// One in this many picks scans a random group and lowers its hint if that is too high. Hints are exact for one thread
+/// One in this many picks looks at a random group and lowers its hint if that is too high. Hints are exact for one thread
 /// and healthy hosts. Without this review they would miss a request that ends through another balancer sharing the live
 /// state, or during a change of the membership, and a load that falls because failures fade or a host is no longer
 /// slow.
 const REVIEW_INTERVAL: u64 = 16;
 
-fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
-    Ok(Box::new(LeastLoad {
-        rng: Arc::new(Rng::new(options.configured_seed())),
-        group_slots: PerHostMap::default(),
-        groups: Mutex::default(),
-    }))
+/// The algorithm `least_load`. It has no options.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct LeastLoad {}
+
+impl LeastLoad {
+    pub(crate) const INFO: Info = Info {
+        name: "least_load",
+        summary: "the host with the fewest requests in flight by weight",
+        hashes: "",
+        options: &[],
+    };
 }
 
-#[derive(Debug)]
-struct LeastLoad {
-    rng: Arc<Rng>,
-    group_slots: PerHostMap<GroupSlot>,
-    groups: Mutex<Vec<Arc<Group>>>,
-}
-
-/// Hosts that share a hint.
-#[derive(Debug)]
-struct Group {
-    /// A lower bound of the group's least load. SeqCst throughout: a release changes the count and then lowers the
-    /// hint, a raise changes the hint and then reads the counts again, so at least one of them sees the other.
-    hint: AtomicU64,
-}
-
-/// A host's slot in a group. While it lives, no other host takes it.
-#[derive(Debug)]
-struct GroupSlot(Arc<Group>);
-
-impl PerHostState for GroupSlot {
-    fn on_release(&self, host: &Host, in_flight: u64) {
-        self.0.lower(load(in_flight, host.weight()), &NoTrace);
-    }
-}
-
-impl Group {
-    fn lower(&self, load: u64, trace: &impl PickTrace) {
-        // Most releases leave the hint unchanged; reading first keeps the cache line shared.
-        if load < trace.load(&self.hint, Ordering::SeqCst) {
-            trace.fetch_min(&self.hint, load, Ordering::SeqCst);
-        }
-    }
-}
-
-/// In-flight by weight as the bits of an `f64`, which sort like the numbers. Equal fractions give equal bits; different
-/// fractions differ by at least 1/10,000², so they give different bits up to 2^26 requests.
-fn load(in_flight: u64, weight: u32) -> u64 {
-    if weight == 0 {
-        return u64::MAX;
-    }
-    (in_flight as f64 / f64::from(weight)).to_bits()
-}
-
-impl Algorithm for LeastLoad {
-    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
-        let mut groups: Vec<GroupView> = Vec::new();
-        let mut by_group = std::collections::HashMap::new();
-        for (position, slot) in slots.iter().enumerate() {
-            let group_slot = self.group_slots.find(slot.host.id());
-            let group_slot = group_slot
-                .expect("a slot holds its place in a group, which was remembered at joining");
-            let index = *by_group
-                .entry(Arc::as_ptr(&group_slot.0))
-                .or_insert_with(|| {
-                    groups.push(GroupView {
-                        group: Arc::clone(&group_slot.0),
-                        members: Vec::new(),
-                        weight: 0,
-                    });
-                    groups.len() - 1
-                });
-            groups[index].weight += u64::from(slot.host.weight());
-            groups[index].members.push(GroupMember {
-                stats: Arc::clone(slot.stats()),
-                weight: slot.host.weight(),
-                limit: slot.limit(),
-                position,
-            });
-        }
-        groups.iter().for_each(GroupView::renew_hint);
+impl Strategy for LeastLoad {
+    fn build(&self, members: &[Arc<Member>], _: Option<&Before<'_>>) -> Box<dyn Picker> {
         Box::new(LeastLoadPicker {
-            rng: Arc::clone(&self.rng),
-            groups: groups.into(),
-            slots: Arc::clone(slots),
+            groups: Groups::new(members),
+            is_equal: members.iter().all(|it| it.weight == members[0].weight),
         })
-    }
-
-    fn per_host_state(&self, host: &Arc<Host>) -> Option<Arc<dyn PerHostState>> {
-        if let Some(group_slot) = self.group_slots.find(host.id()) {
-            return Some(group_slot);
-        }
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        // The list holds one reference, each slot and each picker another. A picker that is still in use makes a group
-        // look fuller than it is, which only creates one more group.
-        let free = groups
-            .iter()
-            .find(|group| Arc::strong_count(group) <= GROUP_SIZE);
-        let group = free.cloned().unwrap_or_else(|| {
-            let group = Arc::new(Group {
-                hint: AtomicU64::new(0),
-            });
-            groups.push(Arc::clone(&group));
-            group
-        });
-        let group_slot = Arc::new(GroupSlot(group));
-        self.group_slots.insert(host.id(), &group_slot);
-        Some(group_slot)
     }
 }
 
 #[derive(Debug)]
 struct LeastLoadPicker {
-    rng: Arc<Rng>,
-    groups: Box<[GroupView]>,
-    slots: Arc<[Arc<Slot>]>,
+    groups: Groups,
+    is_equal: bool,
 }
 
-/// A group as seen by one picker.
-#[derive(Debug)]
-struct GroupView {
-    group: Arc<Group>,
-    members: Vec<GroupMember>,
-    /// The sum of the members' weights.
-    weight: u64,
-}
-
-#[derive(Debug)]
-struct GroupMember {
-    stats: Arc<HostStats>,
-    weight: u32,
-    /// The most requests in flight.
-    limit: u64,
-    position: usize,
-}
-
-impl GroupMember {
-    /// The load with `in_flight` requests.
-    fn load(&self, in_flight: u64, slots: &[Arc<Slot>], load_model: LoadModel<'_>) -> f64 {
-        let slot = &slots[self.position];
-        load_model.load(&self.stats, in_flight, self.weight, slot)
-    }
-}
-
-/// The member that a search found, and its count at that time.
-struct LeastLoaded<'a> {
-    member: &'a GroupMember,
+/// The best host so far.
+#[derive(Debug, Clone, Copy)]
+struct Best {
+    load: f64,
+    position: u32,
     in_flight: u64,
 }
 
 impl Picker for LeastLoadPicker {
-    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
-        self.find(request, trace).map(|found| found.member.position)
+    fn pick(&self, hosts: &Hosts<'_>, rng: &Rng<'_>, trace: Trace<'_>) -> Option<Pick> {
+        let search = Search {
+            hosts,
+            model: hosts.load_model(),
+            bits: rng.bits(),
+        };
+        let mut best = None;
+        if self.groups.len() > 1 && !hosts.is_narrowed() {
+            let hints = self.groups.hints(trace);
+            best = match self.is_equal {
+                true => search.by_hints(&self.groups, &hints),
+                false => {
+                    let drawn = self.groups.draw(rng.bits(), &hints);
+                    search.by_place(self.groups.entries(drawn).iter())
+                }
+            };
+        }
+        let best = best.or_else(|| {
+            let all = self.groups.all().iter();
+            match self.is_equal {
+                true => search.least(all).0,
+                false => search.by_place(all),
+            }
+        })?;
+        Some(Pick {
+            seen: Some(best.in_flight),
+            ..Pick::at(best.position as usize)
+        })
     }
 
-    fn rank(&self, request: &PickRequest<'_>, chosen: Option<usize>, dry_run: &DryRun) {
-        let load_model = request.load_model();
-        let members = self.groups.iter().flat_map(|view| &view.members);
-        let mut ranked: Vec<(f64, usize)> = members
-            .map(|member| {
-                let load = member.load(member.stats.in_flight(), &self.slots, load_model);
-                (load, member.position)
-            })
-            .collect();
-        ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let taken = ranked
-            .iter()
-            .find(|(_, position)| chosen == Some(*position));
-        let taken = taken.map_or(0.0, |(load, _)| *load);
-        for &(load, position) in &ranked {
-            let reason = match load > taken {
+    fn rank(&self, hosts: &Hosts<'_>, _: u64, chosen: Option<usize>) -> Vec<Ranked> {
+        let model = hosts.load_model();
+        let load =
+            |position| model.load(hosts.member(position), hosts.member(position).in_flight());
+        let taken = chosen.map_or(0.0, load);
+        let ranked = (0..hosts.len()).map(|position| {
+            let reason = match load(position) > taken {
                 true => CandidateReason::Loaded,
                 false => CandidateReason::NotDrawn,
             };
-            dry_run.rank(position, Some(load), reason);
-        }
-    }
-
-    fn pick_and_count(&self, request: &PickRequest<'_>, _: &[Arc<Slot>]) -> Option<usize> {
-        loop {
-            let found = self.find(request, &NoTrace)?;
-            if found.member.stats.inc_if_unchanged(found.in_flight) {
-                return Some(found.member.position);
-            }
-        }
-    }
-}
-
-impl LeastLoadPicker {
-    fn find(&self, request: &PickRequest<'_>, trace: &impl PickTrace) -> Option<LeastLoaded<'_>> {
-        let load_model = request.load_model();
-        if request.is_retry() || request.was_held_back() {
-            return self.find_among(request, load_model, trace);
-        }
-        if let [only] = &*self.groups {
-            let least = only.least(&self.slots, load_model, self.rng.draw(trace));
-            return least.map(|(_, found)| found);
-        }
-        loop {
-            let (review, bits) = scale(self.rng.draw(trace), REVIEW_INTERVAL);
-            if review == 0 {
-                let (group, _) = scale(self.rng.draw(trace), self.groups.len() as u64);
-                self.groups[group as usize].lower_hint(&self.slots, load_model, trace);
-            }
-            let (hint, view) = self.lowest_group(bits, trace)?;
-            match view.least(&self.slots, load_model, self.rng.draw(trace)) {
-                Some((least, found)) if least <= hint => return Some(found),
-                Some((least, _)) => view.raise_hint(hint, least, &self.slots, load_model, trace),
-                // The group is full, and by its hints so are the others: only a scan of all hosts is certain.
-                None if hint == u64::MAX => return self.find_among(request, load_model, trace),
-                None => view.raise_hint(hint, u64::MAX, &self.slots, load_model, trace),
-            }
-        }
-    }
-
-    /// The lowest hint, and a group that has it, drawn by weight.
-    fn lowest_group(&self, bits: u64, trace: &impl PickTrace) -> Option<(u64, &GroupView)> {
-        let (mut lowest, mut weight) = (u64::MAX, 0);
-        for view in &self.groups {
-            let hint = trace.load(&view.group.hint, Ordering::SeqCst);
-            if hint < lowest {
-                (lowest, weight) = (hint, 0);
-            }
-            if hint == lowest {
-                weight += view.weight;
-            }
-        }
-        let (mut remaining, _) = scale(bits, weight);
-        let mut chosen = None;
-        for view in &self.groups {
-            if trace.load(&view.group.hint, Ordering::SeqCst) == lowest {
-                chosen = Some((lowest, view));
-                if remaining < view.weight {
-                    break;
-                }
-                remaining -= view.weight;
-            }
-        }
-        // Another thread may have raised the last of these hints in between.
-        chosen.or_else(|| self.groups.first().map(|view| (u64::MAX, view)))
-    }
-
-    /// The least loaded host that `request` accepts, in linear time.
-    fn find_among(
-        &self,
-        request: &PickRequest<'_>,
-        load_model: LoadModel<'_>,
-        trace: &impl PickTrace,
-    ) -> Option<LeastLoaded<'_>> {
-        let fits = |member: &&GroupMember| {
-            let position = member.position;
-            request.accepts(position, &self.slots[position])
-        };
-        let members = self.groups.iter().flat_map(|view| &view.members);
-        let bits = self.rng.draw(trace);
-        let drawn = draw_least(members.filter(fits), &self.slots, load_model, bits);
-        drawn.map(|(_, found)| found)
-    }
-}
-
-impl GroupView {
-    /// The least load of the group and a host with that load; `None` if all are full.
-    fn least(
-        &self,
-        slots: &[Arc<Slot>],
-        load_model: LoadModel<'_>,
-        bits: u64,
-    ) -> Option<(u64, LeastLoaded<'_>)> {
-        draw_least(self.members.iter(), slots, load_model, bits)
-    }
-
-    /// Resets the hint after the members of the group have changed.
-    fn renew_hint(&self) {
-        let loads = self.members.iter().map(|member| {
-            // The other factors of a load only raise it.
-            load(member.stats.in_flight(), member.weight)
+            Ranked::new(position, Some(load(position)), reason)
         });
-        self.group.hint.store(u64::MAX, Ordering::SeqCst);
-        self.group.lower(loads.min().unwrap_or(u64::MAX), &NoTrace);
-    }
-
-    /// Replaces the hint `seen`, which turned out to be too low.
-    fn raise_hint(
-        &self,
-        seen: u64,
-        least: u64,
-        slots: &[Arc<Slot>],
-        load_model: LoadModel<'_>,
-        trace: &impl PickTrace,
-    ) {
-        if trace.compare_exchange(&self.group.hint, seen, least, Ordering::SeqCst) {
-            // A request may have ended between the search and the raise, and found the hint low enough.
-            self.lower_hint(slots, load_model, trace);
-        }
-    }
-
-    fn lower_hint(&self, slots: &[Arc<Slot>], load_model: LoadModel<'_>, trace: &impl PickTrace) {
-        if let Some((least, _)) = self.least(slots, load_model, 0) {
-            self.group.lower(least, trace);
-        }
+        let mut ranked = Vec::from_iter(ranked);
+        ranked.sort_by(|a, b| a.load.unwrap_or(0.0).total_cmp(&b.load.unwrap_or(0.0)));
+        ranked
     }
 }
 
-/// The least load among `members` with room, and a member with that load, drawn by weight.
-fn draw_least<'a>(
-    members: impl Iterator<Item = &'a GroupMember> + Clone,
-    slots: &[Arc<Slot>],
-    load_model: LoadModel<'_>,
+/// One search for the least loaded host.
+struct Search<'a> {
+    hosts: &'a Hosts<'a>,
+    model: LoadModel<'a>,
     bits: u64,
-) -> Option<(u64, LeastLoaded<'a>)> {
-    let read = |member: &'a GroupMember| {
-        let in_flight = member.stats.in_flight();
-        let load = member.load(in_flight, slots, load_model);
-        // A full host is not below any other, and so is never chosen.
-        let load = if in_flight < member.limit {
-            load.to_bits()
-        } else {
-            u64::MAX
-        };
-        (load, LeastLoaded { member, in_flight })
-    };
-    let (mut lowest, mut weight, mut chosen) = (u64::MAX, 0, None);
-    for (load, found) in members.clone().map(read) {
-        if load < lowest {
-            (lowest, weight) = (load, u64::from(found.member.weight));
-            chosen = Some((load, found));
-        } else if load == lowest {
-            weight += u64::from(found.member.weight);
+}
+
+impl Search<'_> {
+    /// Searches the groups, those with the lowest hints first. `None` if all hosts seem to be full: only a look at all
+    /// hosts is certain.
+    fn by_hints(&self, groups: &Groups, hints: &Hints<'_>) -> Option<Best> {
+        let (review, bits) = scale(self.bits, REVIEW_INTERVAL);
+        let least = |group| self.least(groups.entries(group).iter());
+        if review == 0 {
+            let (group, _) = scale(bits, groups.len() as u64);
+            hints.lower(group as usize, least(group as usize).1);
         }
-    }
-    // No member has room, or a single one has the least load.
-    let (_, first) = chosen.as_ref()?;
-    if weight == u64::from(first.member.weight) {
-        return chosen;
-    }
-    let (mut remaining, _) = scale(bits, weight);
-    for (load, found) in members.map(read) {
-        if load == lowest {
-            let weight = u64::from(found.member.weight);
-            if remaining < weight {
-                return Some((load, found));
+        let mut best: Option<Best> = None;
+        loop {
+            let (group, hint) = hints.lowest(bits);
+            if hint == f64::INFINITY || best.is_some_and(|best| best.load <= hint) {
+                return best;
             }
-            remaining -= weight;
+            let (found, load) = least(group);
+            if load > hint && hints.raise(group, hint, load) {
+                // A request may have ended between the search and the raise, and found the hint low enough.
+                hints.lower(group, least(group).1);
+            }
+            best = match (best, found) {
+                (Some(best), Some(found)) if found.load < best.load => Some(found),
+                (best, found) => best.or(found),
+            };
         }
     }
-    // The counts have changed meanwhile: the first of the former equals will do.
-    chosen
+
+    /// The least loaded host, drawn among several, and the load; infinite if all are full.
+    #[inline]
+    fn least<'e>(&self, entries: impl Iterator<Item = &'e Entry> + Clone) -> (Option<Best>, f64) {
+        let (mut least, mut found, mut ties) = (f64::INFINITY, None, 0u64);
+        for (entry, in_flight, load) in self.loads(entries.clone()) {
+            if load < least {
+                (least, found, ties) = (load, Some((entry, in_flight)), 1);
+            } else if load == least {
+                ties += 1;
+            }
+        }
+        let best = |(entry, in_flight): (&Entry, u64)| Best {
+            load: least,
+            position: entry.position,
+            in_flight,
+        };
+        if ties > 1 {
+            let (drawn, _) = scale(mix(self.bits), ties);
+            let mut alike = self.loads(entries).filter(|(_, _, load)| *load == least);
+            // If the counts have changed meanwhile, the first will do.
+            if let Some((entry, in_flight, _)) = alike.nth(drawn as usize) {
+                found = Some((entry, in_flight));
+            }
+        }
+        (found.map(best), least)
+    }
+
+    /// The least loaded of the hosts that have the weight of one whose free place is drawn.
+    fn by_place<'e>(&self, entries: impl Iterator<Item = &'e Entry> + Clone) -> Option<Best> {
+        let (mut round, mut total) = (f64::INFINITY, 0.0);
+        let places = |entry: &Entry, load: f64, round: f64| {
+            // None is free in this round if the number is negative.
+            ((round + 1.0 - load) * f64::from(entry.weight)).max(0.0)
+        };
+        for (entry, _, load) in self.loads(entries.clone()) {
+            if load < round {
+                (round, total) = (load.floor(), 0.0);
+            }
+            total += places(entry, load, round);
+        }
+        let mut remaining = unit(self.bits) * total;
+        let mut loads = self.loads(entries.clone());
+        let drawn = loads.find(|(entry, _, load)| {
+            remaining -= places(entry, *load, round);
+            remaining < 0.0
+        });
+        // If the counts have changed meanwhile, any will do.
+        let drawn = drawn.or_else(|| self.loads(entries.clone()).next());
+        let weight = drawn.map(|(entry, _, _)| entry.weight)?;
+        self.least(entries.filter(move |entry| entry.weight == weight))
+            .0
+    }
+
+    /// Hosts that may be picked, with requests in flight and load.
+    #[inline]
+    fn loads<'e>(
+        &self,
+        entries: impl Iterator<Item = &'e Entry>,
+    ) -> impl Iterator<Item = (&'e Entry, u64, f64)> {
+        let is_narrowed = self.hosts.is_narrowed();
+        entries.filter_map(move |entry| {
+            let position = entry.position as usize;
+            let in_flight = entry.stats.in_flight();
+            if in_flight >= entry.limit || is_narrowed && !self.hosts.accepts(position) {
+                return None;
+            }
+            let member = || self.hosts.member(position);
+            let load = self
+                .model
+                .load_of(&entry.stats, entry.weight, in_flight, member);
+            Some((entry, in_flight, load))
+        })
+    }
 }

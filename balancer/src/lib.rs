@@ -1,30 +1,50 @@
-//! Seven balancing algorithms behind one trait, without I/O: no Tokio, no Pingora, std and three small crates.
+//! Load balancing algorithms: which host gets the next request. Without I/O, without an async runtime; std and three small
+//! crates.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use ballast_balancer::{Host, Selection, build};
+//! use std::time::Duration;
+//! use ballast_balancer::{Host, Outcome, Selection, build};
 //!
 //! let hosts = ["10.0.0.1:80", "10.0.0.2:80"].map(|address| Arc::new(Host::new(address.parse().unwrap())));
 //! let balancer = build("p2c", hosts)?;
 //! let lease = balancer.lease(&Selection::new())?;   // picks a host and counts the request on it
 //! println!("send it to {}", lease.host().address());
-//! drop(lease);                                      // the request ended, however it did
+//! lease.finish(Outcome::success(Duration::from_millis(8)));   // or drop it: the count ends in any case
 //! # Ok::<(), ballast_balancer::BalancerError>(())
 //! ```
 //!
-//! An algorithm's file holds its documentation, its options, how it builds a picker and how that picks a host. The
-//! parts that all algorithms share (membership, the atomically swapped snapshot, counting) are in `core`. A pick takes
-//! no lock and does not allocate.
+//! [`build`] takes the name of an algorithm, [`Balancer::new`] a typed one with its options and a seed. Each algorithm has a
+//! page of its own, with how it works, what it costs, its bound and its source, and when not to use it:
 //!
-//! For every algorithm:
-//! - a host that the request has tried is not picked again while another one is left;
-//! - no pick exceeds the limit of a host ([`Host::with_max_in_flight`]): a full host is skipped like a tried one, and
-//!   [`BalancerError::Busy`] is returned if none is left;
-//! - a host may be in slow start ([`Balancer::begin_slow_start`]), except with algorithms that map keys to hosts: it
-//!   then keeps a request that it was picked for with the probability of its share; otherwise the pick is repeated
-//!   without it.
+//! | algorithm | chooses |
+//! |---|---|
+//! | [`p2c`] | the less loaded of two hosts drawn by weight: if in doubt, this one |
+//! | [`least_load`] | the fewest requests in flight by weight |
+//! | [`least_time`] | the host that will respond first, by its latency and its queue |
+//! | [`round_robin`] | hosts in turn, smoothly and exactly by weight |
+//! | [`random`] | a host drawn by weight |
+//! | [`consistent_hash`] | the key's host on a ketama ring, the same as nginx's |
+//! | [`bounded`] | the ring, but no host above its share by more than a factor |
+//! | [`maglev`] | the key's host in an evenly divided table |
+//! | [`ip_hash`] | the client address's host, by rendezvous hashing |
 //!
-//! `p2c` and `least_load` compare the loads of hosts, which consist of more than the requests in flight:
+//! An algorithm's file holds its page, its options, and how it picks a host among those that it sees. The parts that all
+//! share (membership, the atomically swapped snapshot, counting) stand once. A pick takes no lock and does not allocate.
+//!
+//! # What holds for every algorithm
+//!
+//! - A host that the request has tried is not picked again while another one is left ([`Selection::tried`]).
+//! - No pick exceeds the limit of a host ([`Host::with_max_in_flight`]): a full host is skipped like a tried one, and
+//!   [`BalancerError::Busy`] is returned if none is left.
+//! - Live state (requests in flight, latency, failures) follows the identity of a host: it stays when the host leaves and
+//!   returns, or changes its weight.
+//! - A host may be in slow start ([`Joining::slow_start`]), except with algorithms that hash: it then keeps a request that it
+//!   was picked for with the probability of its share; otherwise the pick is repeated without it.
+//!
+//! # Loads
+//!
+//! [`p2c`] and [`least_load`] compare the loads of hosts, which consist of more than the requests in flight:
 //! ```text
 //! load = (in flight + recent failures) / weight × slowness / share
 //! ```
@@ -32,123 +52,50 @@
 //! not look idle before it is ejected. The slowness is the host's mean latency divided by 1.5 times that of all hosts
 //! together, limited to 1 to 10, so a slow host gets requests only when it is nearly idle. The share is that of slow
 //! start.
-
+//!
+//! # Weights
+//!
+//! Shares follow the weights at any load: a host of weight w gets about w/W of the requests, whether there are many in flight
+//! or hardly one. That is not a matter of course where loads are compared: an idle host of weight 1 beats one of weight 99
+//! with a single request, and would get a third of the requests instead of a hundredth. Where the weights differ, [`least_load`]
+//! therefore takes a host of weight w for w places, each as good as any other, [`p2c`] draws its two candidates by weight,
+//! and [`least_time`] adds a random part of a request to each queue. With p2c and least_time a light host still gets up to five
+//! times its share at some loads.
+//!
+//! # Membership
+//!
+//! [`Balancer::add_host`] and [`Balancer::remove_host`] change one host, [`Balancer::set_hosts`] all in one step; each rebuilds
+//! what the algorithm needs, in a time that grows with the number of hosts, while picks go on with what was there. Requests
+//! on a host that has left end as they would have.
 #![deny(missing_docs, unreachable_pub)]
 
-mod bounded;
-mod consistent_hash;
-mod core;
-mod ip_hash;
-mod key_movement;
-mod least_load;
-mod p2c;
-mod random;
-mod registry;
-mod round_robin;
+pub mod bounded;
+pub mod consistent_hash;
+pub mod ip_hash;
+pub mod least_load;
+pub mod least_time;
+pub mod maglev;
+pub mod p2c;
+pub mod random;
+pub mod round_robin;
 
-use std::fmt::Debug;
-use std::sync::Arc;
-use std::time::Duration;
+mod core;
+mod fallback;
+mod key_movement;
+mod registry;
 
 pub use core::{
-    BalancerError, Candidate, CandidateReason, Clock, Cursor, Explanation, Host, HostAddress,
-    HostId, InvalidHostAddress, Lease, MAX_WEIGHT, Options, Selection, StatsSnapshot,
+    Balancer, BalancerError, Candidate, CandidateReason, Clock, Cursor, Explanation, Host,
+    HostAddress, HostId, InvalidHostAddress, Joining, Lease, MAX_WEIGHT, OptionInfo, Options,
+    Outcome, Selection, StatsSnapshot,
 };
+pub use fallback::Fallback;
 pub use key_movement::{KeyMapping, KeyMovement};
-pub use registry::{ALGORITHMS, AlgorithmInfo, OptionInfo, build, build_with};
+pub use registry::{ALGORITHMS, Algorithm, AlgorithmInfo, build};
 
-/// Chooses a host for each request and counts the requests on it.
-///
-/// All methods may be called from any thread at any time. `balance_host` and `lease` never block; the membership
-/// methods rebuild what the algorithm needs and then replace it in one step.
-pub trait Balancer: Debug + Send + Sync {
-    /// Makes `host` a member.
-    ///
-    /// # Errors
-    /// [`BalancerError::AlreadyAdded`] if a member has its identity.
-    fn add_host(&self, host: Arc<Host>) -> Result<(), BalancerError>;
+pub(crate) use registry::{CLIENT, KEY};
 
-    /// Makes `hosts` members in one step, as often as they are not members yet: what an algorithm builds is built once, and not
-    /// for each of them.
-    fn add_hosts(&self, hosts: &[Arc<Host>]) {
-        for host in hosts {
-            // It is one already.
-            let _ = self.add_host(Arc::clone(host));
-        }
-    }
-
-    /// Removes a member. Requests in flight on the host continue, and their leases stay valid.
-    ///
-    /// # Errors
-    /// [`BalancerError::UnknownHost`] if no member has this identity.
-    fn remove_host(&self, id: &HostId) -> Result<(), BalancerError>;
-
-    /// Removes these members in one step; identities of no member are passed over.
-    fn remove_hosts(&self, ids: &[HostId]) {
-        for id in ids {
-            // There is none.
-            let _ = self.remove_host(id);
-        }
-    }
-
-    /// Picks a host for `request` without counting anything; see [`lease`](Balancer::lease).
-    ///
-    /// # Errors
-    /// [`BalancerError::NoHosts`] if no member has a weight above 0; [`BalancerError::Busy`] if every host that the
-    /// request has not tried is at its limit.
-    fn balance_host(&self, request: &Selection<'_>) -> Result<Arc<Host>, BalancerError>;
-
-    /// Counts one more request on a member, regardless of its limit.
-    ///
-    /// # Errors
-    /// [`BalancerError::UnknownHost`] if no member has this identity.
-    fn inc(&self, id: &HostId) -> Result<(), BalancerError>;
-
-    /// Counts one request less on a member, or on a host that has been removed; never below 0.
-    ///
-    /// # Errors
-    /// [`BalancerError::UnknownHost`] if this identity has no requests in flight as a member or as a removed host.
-    fn done(&self, id: &HostId) -> Result<(), BalancerError>;
-
-    /// Picks a host and counts the request on it, in one atomic step where the algorithm's bound depends on it.
-    /// Dropping the lease ends the count.
-    ///
-    /// # Errors
-    /// [`BalancerError::NoHosts`] if no member has a weight above 0; [`BalancerError::Busy`] if every host that the
-    /// request has not tried is at its limit.
-    fn lease(&self, request: &Selection<'_>) -> Result<Lease, BalancerError>;
-
-    /// Counts a request on a member that was chosen elsewhere, as [`lease`](Balancer::lease) does for its pick.
-    ///
-    /// # Errors
-    /// [`BalancerError::UnknownHost`] if no member has this identity; [`BalancerError::Busy`] if it is at its limit.
-    fn lease_of(&self, id: &HostId) -> Result<Lease, BalancerError>;
-
-    /// What [`lease`](Balancer::lease) would pick for `request` now, and why each member would be picked or not. It
-    /// runs the same code, but counts nothing and moves neither cursors nor the seeded random sequence. With
-    /// [`Options::seed`], or an algorithm that is deterministic, the next lease has this outcome, unless something
-    /// changes in between; otherwise this is one possible outcome.
-    ///
-    /// Takes time and memory in proportion to the number of members: not for the path of a request.
-    fn explain(&self, request: &Selection<'_>) -> Explanation;
-
-    /// Starts the slow start of a member as if it had begun `elapsed` ago: its share rises from the floor to 1 within
-    /// the window of [`Options::slow_start`]. Does nothing without such a window, nor with an algorithm that maps keys
-    /// to hosts (`consistent_hash`, `bounded`, `ip_hash`). Removing the member ends its slow start.
-    ///
-    /// # Errors
-    /// [`BalancerError::UnknownHost`] if no member has this identity.
-    fn begin_slow_start(&self, id: &HostId, elapsed: Duration) -> Result<(), BalancerError>;
-
-    /// How long a member has been in slow start; `None` if it is not.
-    fn slow_start_elapsed(&self, id: &HostId) -> Option<Duration>;
-
-    /// The position in the cycle, for algorithms in which hosts take turns. Another balancer continues from it with
-    /// [`seek`](Balancer::seek).
-    fn cursor(&self) -> Option<Cursor> {
-        None
-    }
-
-    /// Continues from `cursor`. Does nothing if its host is not a member, or the algorithm has no turns.
-    fn seek(&self, _cursor: &Cursor) {}
-}
+/// The examples of README.md, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadMe;

@@ -1,15 +1,16 @@
 //! Power of two choices: draw two hosts, pick the less loaded one.
 //!
-//! **How.** Two distinct hosts are drawn by weight and compared by their load:
+//! **How.** Two hosts are drawn by weight and compared by their load:
 //! - `in_flight` (default): requests in flight divided by weight. Recent failures count as requests in flight, and a
-//!   slow host's load is multiplied by its slowness (see [the formula](super)).
-//! - `peak_ewma`: average latency × (in flight + 1) ÷ weight ÷ share of successes. The latency average is Finagle's
+//!   slow host's load is multiplied by its slowness (see [the formula](crate#loads)).
+//! - `peak_ewma`: average latency × (in flight ÷ weight + 1 ÷ mean weight) ÷ share of successes. The latency average is Finagle's
 //!   Peak-EWMA: it jumps up with a slow response and decays towards faster ones; success is averaged as in tsf-go, so a
 //!   host that fails fast does not look fast. A host without a sample gets one request, and no second one until it has
-//!   responded. A host that loses a comparison after [`FORCED_AFTER`] without a request gets this one, so no host
-//!   starves.
+//!   responded. A host that loses a comparison after 3 s without a request gets this one, so no host starves.
 //!
-//! On a tie the first draw wins, so idle hosts get requests in proportion to their weights.
+//! The first draw wins a tie, so idle hosts get requests in proportion to their weights. If the weights differ, the two draws
+//! are independent, and both may be the same host: a light host is then in few pairs, and its load, which is lower while few
+//! requests are in flight, decides no more than these ([weights](crate#weights)).
 //!
 //! **Cost.** One or two random draws and two atomic loads; `peak_ewma` also reads the clock, as does `in_flight` after
 //! a recent failure.
@@ -24,22 +25,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::{
-    Algorithm, AliasTable, BalancerError, CandidateReason, Clock, DryRun, DynPicker, HostStats,
-    LoadModel, Options, PickRequest, PickTrace, Picker, Rng, Slot, invalid,
-};
-use super::registry::{AlgorithmInfo, OptionInfo};
-
-pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
-    name: "p2c",
-    summary: "the less loaded of two hosts drawn by weight",
-    keyed: false,
-    options: &[OptionInfo {
-        name: "load",
-        default: "in_flight",
-        help: "what is compared: in_flight, or peak_ewma (latency and success as well)",
-    }],
-    build,
+use crate::BalancerError;
+use crate::core::{
+    AliasTable, Before, CandidateReason, Hosts, Info, Mark, Member, OptionInfo, Pick, Picker,
+    Ranked, Rng, Strategy, Trace, invalid,
 };
 
 /// How long a host may lose every comparison before it gets a request anyway (tsf-go, go-kratos).
@@ -49,206 +38,182 @@ const FORCED_AFTER: Duration = Duration::from_secs(3);
 /// host gets no second request before it has responded to the first.
 const UNKNOWN_LATENCY: f64 = 1e15;
 
-/// Draws for a second host before the next position is taken: if one host has nearly all the weight, drawing another
-/// one is unlikely.
-const SECOND_DRAWS: usize = 4;
-
-/// Pairs to draw before the exact scan takes over, if the request does not accept every host.
+/// Pairs to draw before the exact scan takes over, if not every host accepts the request.
 const QUICK_PAIRS: usize = 4;
 
-fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
-    let load = match options.text("load") {
-        None | Some("in_flight") => LoadMetric::InFlight,
-        Some("peak_ewma") => LoadMetric::PeakEwma(options.configured_clock().clone()),
-        Some(other) => return Err(invalid("load", other, "in_flight or peak_ewma")),
-    };
-    Ok(Box::new(P2c {
-        shared: Arc::new(P2cShared {
-            load,
-            rng: Rng::new(options.configured_seed()),
-        }),
-    }))
+/// The algorithm `p2c`.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct P2c {
+    /// What is compared.
+    pub load: Load,
 }
 
-#[derive(Debug)]
-enum LoadMetric {
+/// What [`P2c`] compares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Load {
+    /// Requests in flight by weight.
+    #[default]
     InFlight,
-    PeakEwma(Clock),
+    /// Latency and success as well.
+    PeakEwma,
 }
 
-#[derive(Debug)]
-struct P2cShared {
-    load: LoadMetric,
-    rng: Rng,
+impl P2c {
+    pub(crate) const INFO: Info = Info {
+        name: "p2c",
+        summary: "the less loaded of two hosts drawn by weight",
+        hashes: "",
+        options: &[OptionInfo {
+            name: "load",
+            default: "in_flight",
+            help: "what is compared: in_flight, or peak_ewma (latency and success as well)",
+        }],
+    };
 }
 
-#[derive(Debug)]
-struct P2c {
-    shared: Arc<P2cShared>,
+impl Strategy for P2c {
+    fn set(&mut self, option: &str, value: &str) -> Option<Result<(), BalancerError>> {
+        if option != "load" {
+            return None;
+        }
+        self.load = match value {
+            "in_flight" => Load::InFlight,
+            "peak_ewma" => Load::PeakEwma,
+            _ => return Some(Err(invalid(option, value, "in_flight or peak_ewma"))),
+        };
+        Some(Ok(()))
+    }
+
+    fn build(&self, members: &[Arc<Member>], _: Option<&Before<'_>>) -> Box<dyn Picker> {
+        let weights: f64 = members.iter().map(|it| f64::from(it.weight)).sum();
+        Box::new(P2cPicker {
+            load: self.load,
+            alias: AliasTable::new(members),
+            one: members.len() as f64 / weights,
+        })
+    }
 }
 
 #[derive(Debug)]
 struct P2cPicker {
-    shared: Arc<P2cShared>,
+    load: Load,
     alias: AliasTable,
-    slots: Arc<[Arc<Slot>]>,
-}
-
-impl Algorithm for P2c {
-    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
-        Box::new(P2cPicker {
-            shared: Arc::clone(&self.shared),
-            alias: AliasTable::new(slots),
-            slots: Arc::clone(slots),
-        })
-    }
+    /// One request by the mean weight.
+    one: f64,
 }
 
 impl Picker for P2cPicker {
-    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
-        let (first, second) = if request.accepts_any() {
-            self.pair(trace)
+    fn pick(&self, hosts: &Hosts<'_>, rng: &Rng<'_>, trace: Trace<'_>) -> Option<Pick> {
+        let (first, second) = if hosts.accepts_any() {
+            self.pair(rng)
         } else {
-            self.pair_among(request, trace)?
+            self.pair_among(hosts, rng, trace)?
         };
         trace.visit(first);
         trace.visit(second);
-        Some(match &self.shared.load {
-            _ if first == second => first,
-            LoadMetric::InFlight => self.by_load(first, second, request.load_model(), trace),
-            LoadMetric::PeakEwma(clock) => self.by_ewma(first, second, clock.now(), request, trace),
-        })
+        if first == second && self.load == Load::InFlight {
+            return Some(Pick::at(first));
+        }
+        let load = |position| self.load(hosts, hosts.member(position));
+        let (winner, loser) = match load(second) < load(first) {
+            true => (second, first),
+            false => (first, second),
+        };
+        match self.load {
+            Load::InFlight => {
+                trace.reject(loser, CandidateReason::Loaded);
+                Some(Pick::at(winner))
+            }
+            Load::PeakEwma => Some(force(winner, loser, hosts, trace)),
+        }
     }
 
-    fn rank(&self, request: &PickRequest<'_>, _: Option<usize>, dry_run: &DryRun) {
-        let load_model = request.load_model();
-        for position in 0..self.slots.len() {
-            let load = match &self.shared.load {
-                LoadMetric::InFlight => self.load(position, load_model),
-                LoadMetric::PeakEwma(_) => self.cost(position, request),
-            };
-            dry_run.rank(position, Some(load), CandidateReason::NotDrawn);
-        }
+    fn rank(&self, hosts: &Hosts<'_>, _: u64, _: Option<usize>) -> Vec<Ranked> {
+        let ranked = (0..hosts.len()).map(|position| {
+            let load = self.load(hosts, hosts.member(position));
+            Ranked::new(position, Some(load), CandidateReason::NotDrawn)
+        });
+        ranked.collect()
+    }
+}
+
+/// Picks the winner of a comparison, or the loser if it has waited for too long.
+fn force(winner: usize, loser: usize, hosts: &Hosts<'_>, trace: Trace<'_>) -> Pick {
+    let now = hosts.now();
+    let before = hosts.member(loser).stats.last_chosen();
+    let is_forced = now.saturating_sub(before) > FORCED_AFTER.as_nanos() as u64 && winner != loser;
+    let (picked, other, reason) = match is_forced {
+        true => (loser, winner, CandidateReason::Turn),
+        false => (winner, loser, CandidateReason::Loaded),
+    };
+    trace.reject(other, reason);
+    Pick {
+        mark: Some(Mark {
+            instead_of: is_forced.then_some(before),
+            now,
+        }),
+        ..Pick::at(picked)
     }
 }
 
 impl P2cPicker {
-    /// Two distinct positions, the first drawn by weight; twice the same if there is only one.
-    fn pair(&self, trace: &impl PickTrace) -> (usize, usize) {
+    /// Two positions drawn by weight. With equal weights they are distinct, if there are two.
+    #[inline]
+    fn pair(&self, rng: &Rng<'_>) -> (usize, usize) {
         let n = self.alias.len();
-        let rng = &self.shared.rng;
         if n == 1 {
             return (0, 0);
         }
-        let first = self.alias.at(rng.draw(trace));
-        if self.alias.is_equal() {
-            let second = rng.below(n as u64 - 1, trace) as usize;
-            return (first, second + usize::from(second >= first));
+        let first = self.alias.at(rng.bits());
+        if !self.alias.is_equal() {
+            return (first, self.alias.at(rng.bits()));
         }
-        let second = (0..SECOND_DRAWS)
-            .map(|_| self.alias.at(rng.draw(trace)))
-            .find(|&second| second != first);
-        (first, second.unwrap_or((first + 1) % n))
+        let second = rng.below(n as u64 - 1) as usize;
+        (first, second + usize::from(second >= first))
     }
 
-    /// Two positions that `request` accepts, in linear time if it accepts few; twice the same if it accepts only one.
+    /// Two positions that accept the request, in linear time if few do.
+    #[cold]
     fn pair_among(
         &self,
-        request: &PickRequest<'_>,
-        trace: &impl PickTrace,
+        hosts: &Hosts<'_>,
+        rng: &Rng<'_>,
+        trace: Trace<'_>,
     ) -> Option<(usize, usize)> {
-        let rng = &self.shared.rng;
         let fits = |position: usize| {
             trace.visit(position);
-            request.accepts(position, &self.slots[position])
+            hosts.accepts(position)
         };
-        let quick = (0..QUICK_PAIRS).map(|_| self.pair(trace));
+        let quick = (0..QUICK_PAIRS).map(|_| self.pair(rng));
         let mut fitting = quick.filter(|&(first, second)| fits(first) && fits(second));
         fitting.next().or_else(|| {
-            let fits = |position: usize| request.accepts(position, &self.slots[position]);
-            let first = self.alias.draw_from(rng, fits, trace)?;
-            let another = |position: usize| position != first && fits(position);
-            let second = self.alias.draw_from(rng, another, trace);
+            let fits = |position: usize| hosts.accepts(position);
+            let first = self.alias.draw_from(rng, fits)?;
+            let is_equal = self.alias.is_equal();
+            let another = |position: usize| fits(position) && !(is_equal && position == first);
+            let second = self.alias.draw_from(rng, another);
             Some((first, second.unwrap_or(first)))
         })
     }
 
-    fn by_load(
-        &self,
-        first: usize,
-        second: usize,
-        load_model: LoadModel<'_>,
-        trace: &impl PickTrace,
-    ) -> usize {
-        let load = |position: usize| {
-            let load = self.load(position, load_model);
-            trace.record_load(position, load);
-            load
-        };
-        let (winner, loser) = if load(second) < load(first) {
-            (second, first)
-        } else {
-            (first, second)
-        };
-        trace.reject(loser, CandidateReason::Loaded);
-        winner
-    }
-
-    fn by_ewma(
-        &self,
-        first: usize,
-        second: usize,
-        now: u64,
-        request: &PickRequest<'_>,
-        trace: &impl PickTrace,
-    ) -> usize {
-        let cost = |position: usize| {
-            let cost = self.cost(position, request);
-            trace.record_load(position, cost);
-            cost
-        };
-        let (winner, loser) = if cost(second) < cost(first) {
-            (second, first)
-        } else {
-            (first, second)
-        };
-        let neglected = self.slots[loser].stats();
-        let chosen = neglected.last_chosen(trace);
-        let forced = now.saturating_sub(chosen) > FORCED_AFTER.as_nanos() as u64;
-        if forced && neglected.try_mark_chosen(chosen, now, trace) {
-            trace.reject(winner, CandidateReason::Turn);
-            return loser;
+    /// What is compared.
+    #[inline]
+    fn load(&self, hosts: &Hosts<'_>, member: &Member) -> f64 {
+        let in_flight = member.in_flight();
+        if self.load == Load::InFlight {
+            return hosts.load_model().load(member, in_flight);
         }
-        trace.reject(loser, CandidateReason::Loaded);
-        self.slots[winner].stats().mark_chosen(now, trace);
-        winner
+        let latency = match member.stats.latency() {
+            Some(nanos) => nanos as f64,
+            None if in_flight == 0 => 0.0,
+            None => UNKNOWN_LATENCY,
+        };
+        // Avoids 0 / 0: a host that has only failed costs more than any other, however short its queue.
+        let success = member.stats.success().max(f64::MIN_POSITIVE);
+        // This request counts alike on both hosts: by weight it would turn all ties in favour of the heavy one.
+        let requests = in_flight as f64 / f64::from(member.weight) + self.one;
+        latency * requests / success / hosts.share(member)
     }
-
-    fn load(&self, position: usize, load_model: LoadModel<'_>) -> f64 {
-        let slot = &self.slots[position];
-        let stats = slot.stats();
-        load_model.load(
-            stats,
-            stats.in_flight(),
-            self.alias.weights()[position],
-            slot,
-        )
-    }
-
-    fn cost(&self, position: usize, request: &PickRequest<'_>) -> f64 {
-        let slot = &self.slots[position];
-        peak_ewma(slot.stats(), self.alias.weights()[position]) / request.share(slot)
-    }
-}
-
-/// The cost of one more request on a host: expected nanoseconds, divided by weight and by the share of successes.
-fn peak_ewma(stats: &HostStats, weight: u32) -> f64 {
-    let in_flight = stats.in_flight();
-    let latency = match stats.latency() {
-        Some(nanos) => nanos as f64,
-        None if in_flight == 0 => 0.0,
-        None => UNKNOWN_LATENCY,
-    };
-    // Avoids 0 / 0: a host that has only failed costs more than any other, however short its queue.
-    latency * (in_flight + 1) as f64 / f64::from(weight) / stats.success().max(f64::MIN_POSITIVE)
 }

@@ -11,57 +11,33 @@
 
 use std::sync::Arc;
 
-use super::core::{
-    Algorithm, AliasTable, BalancerError, CandidateReason, DryRun, DynPicker, Options, PickRequest,
-    PickTrace, Picker, Rng, Slot,
-};
-use super::registry::AlgorithmInfo;
+use crate::core::{AliasTable, Before, Hosts, Info, Member, Pick, Picker, Rng, Strategy, Trace};
 
-pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
-    name: "random",
-    summary: "a host drawn by weight",
-    keyed: false,
-    options: &[],
-    build,
-};
+/// The algorithm `random`. It has no options.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Random {}
 
-fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
-    Ok(Box::new(Random {
-        rng: Arc::new(Rng::new(options.configured_seed())),
-    }))
+impl Random {
+    pub(crate) const INFO: Info = Info {
+        name: "random",
+        summary: "a host drawn by weight",
+        hashes: "",
+        options: &[],
+    };
 }
 
-#[derive(Debug)]
-struct Random {
-    rng: Arc<Rng>,
-}
-
-#[derive(Debug)]
-struct RandomPicker {
-    rng: Arc<Rng>,
-    alias: AliasTable,
-    slots: Arc<[Arc<Slot>]>,
-}
-
-impl Algorithm for Random {
-    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
-        Box::new(RandomPicker {
-            rng: Arc::clone(&self.rng),
-            alias: AliasTable::new(slots),
-            slots: Arc::clone(slots),
-        })
+impl Strategy for Random {
+    fn build(&self, members: &[Arc<Member>], _: Option<&Before<'_>>) -> Box<dyn Picker> {
+        Box::new(RandomPicker(AliasTable::new(members)))
     }
 }
+
+#[derive(Debug)]
+struct RandomPicker(AliasTable);
 
 impl Picker for RandomPicker {
-    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
-        self.alias.draw(&self.rng, request, &self.slots, trace)
-    }
-
-    fn rank(&self, _: &PickRequest<'_>, chosen: Option<usize>, dry_run: &DryRun) {
-        let others = 0..self.slots.len();
-        for position in chosen.into_iter().chain(others) {
-            dry_run.rank(position, None, CandidateReason::NotDrawn);
-        }
+    fn pick(&self, hosts: &Hosts<'_>, rng: &Rng<'_>, trace: Trace<'_>) -> Option<Pick> {
+        self.0.draw(hosts, rng, trace).map(Pick::at)
     }
 }

@@ -1,48 +1,151 @@
-//! The registry of algorithms: one slice that the factory, the configuration, the command line, the contract tests and
-//! the benches use. A new algorithm is one file, its `mod` line and its line here.
+//! The registry of algorithms: one list that the factory, configurations, command lines, contract tests and benches use.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
-use super::core::{Algorithm, BalancerError, Fallback, GenericBalancer, Host, Options};
-use super::{Balancer, bounded, consistent_hash, ip_hash, least_load, p2c, random, round_robin};
+use crate::core::{Host, Info, OptionInfo, Options, Strategy};
+use crate::{Balancer, BalancerError};
 
-/// Every algorithm, in the order in which people see them.
-pub const ALGORITHMS: &[AlgorithmInfo] = &[
-    random::INFO,
-    round_robin::INFO,
-    p2c::INFO,
-    consistent_hash::INFO,
-    bounded::INFO,
-    ip_hash::INFO,
-    least_load::INFO,
-];
+/// What algorithms hash that take a key.
+pub(crate) const KEY: &str = "key";
+
+/// What algorithms hash that take the client's address.
+pub(crate) const CLIENT: &str = "client";
+
+/// Declares the algorithms: a module for each, and the type of its options.
+macro_rules! algorithms {
+    ($($module:ident::$name:ident,)+) => {
+        /// An algorithm with its options.
+        ///
+        /// It is made of the type of its options, or of its name: `"p2c".parse()`, `"bounded(factor=1.5)".parse()`.
+        #[derive(Debug, Clone, PartialEq)]
+        #[non_exhaustive]
+        pub enum Algorithm {
+            $(
+                #[doc = concat!("See [`", stringify!($module), "`](crate::", stringify!($module), ").")]
+                $name(crate::$module::$name),
+            )+
+        }
+
+        /// Every algorithm, in the order in which people see them.
+        pub const ALGORITHMS: &[AlgorithmInfo] = &[
+            $(AlgorithmInfo::new(crate::$module::$name::INFO, || {
+                Algorithm::$name(crate::$module::$name::default())
+            }),)+
+        ];
+
+        impl Algorithm {
+            /// The registry's entry.
+            pub fn info(&self) -> &'static AlgorithmInfo {
+                let name = match self {
+                    $(Algorithm::$name(_) => crate::$module::$name::INFO.name,)+
+                };
+                let mut algorithms = ALGORITHMS.iter();
+                algorithms
+                    .find(|info| info.name == name)
+                    .expect("each variant has an entry, by the same declaration")
+            }
+
+            pub(crate) fn strategy(&self) -> &dyn Strategy {
+                match self {
+                    $(Algorithm::$name(algorithm) => algorithm,)+
+                }
+            }
+
+            fn strategy_mut(&mut self) -> &mut dyn Strategy {
+                match self {
+                    $(Algorithm::$name(algorithm) => algorithm,)+
+                }
+            }
+        }
+
+        $(
+            impl From<crate::$module::$name> for Algorithm {
+                fn from(algorithm: crate::$module::$name) -> Self {
+                    Algorithm::$name(algorithm)
+                }
+            }
+        )+
+    };
+}
+
+algorithms! {
+    random::Random,
+    round_robin::RoundRobin,
+    p2c::P2c,
+    least_load::LeastLoad,
+    least_time::LeastTime,
+    consistent_hash::ConsistentHash,
+    bounded::Bounded,
+    maglev::Maglev,
+    ip_hash::IpHash,
+}
+
+impl Algorithm {
+    /// Sets an option by its name in configurations.
+    ///
+    /// # Errors
+    /// [`BalancerError::UnknownOption`] or [`BalancerError::InvalidOption`]; nothing has changed then.
+    pub fn set(&mut self, option: &str, value: &str) -> Result<(), BalancerError> {
+        let info = self.info();
+        let set = self.strategy_mut().set(option, value);
+        set.unwrap_or_else(|| {
+            Err(BalancerError::UnknownOption {
+                algorithm: info.name,
+                option: option.to_owned(),
+                known: info.options.iter().map(|option| option.name).collect(),
+            })
+        })
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = BalancerError;
+
+    /// Reads a name, or a name with options in parentheses: `bounded(factor=1.5, fallback=random)`.
+    fn from_str(text: &str) -> Result<Self, BalancerError> {
+        let text = text.trim();
+        let (name, options) = match text.strip_suffix(')').and_then(|it| it.split_once('(')) {
+            Some((name, options)) => (name, options),
+            None => (text, ""),
+        };
+        let mut algorithm = AlgorithmInfo::find(name.trim())?.algorithm();
+        for option in options.split(',').filter(|it| !it.trim().is_empty()) {
+            let (option, value) = option.split_once('=').unwrap_or((option, ""));
+            algorithm.set(option.trim(), value.trim())?;
+        }
+        Ok(algorithm)
+    }
+}
 
 /// The registry's entry for an algorithm.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct AlgorithmInfo {
     /// The name in configurations; hyphens are accepted for underscores.
     pub name: &'static str,
     /// One line for a table.
     pub summary: &'static str,
-    /// Whether it maps the key of a [`Selection`](super::Selection) to a host.
+    /// Whether it maps the key of a [`Selection`](crate::Selection) to a host.
     pub keyed: bool,
     /// The algorithm's options.
     pub options: &'static [OptionInfo],
-    pub(super) build: fn(&Options) -> Result<Box<dyn Algorithm>, BalancerError>,
-}
-
-/// An option of an algorithm.
-#[derive(Debug, Clone, Copy)]
-pub struct OptionInfo {
-    /// The name in configurations.
-    pub name: &'static str,
-    /// The default value.
-    pub default: &'static str,
-    /// One line: what the option does, and its values.
-    pub help: &'static str,
+    hashes: bool,
+    algorithm: fn() -> Algorithm,
 }
 
 impl AlgorithmInfo {
+    const fn new(info: Info, algorithm: fn() -> Algorithm) -> Self {
+        AlgorithmInfo {
+            name: info.name,
+            summary: info.summary,
+            keyed: matches!(info.hashes.as_bytes(), b"key"),
+            options: info.options,
+            hashes: !info.hashes.is_empty(),
+            algorithm,
+        }
+    }
+
     /// Finds an algorithm by name.
     ///
     /// # Errors
@@ -58,56 +161,25 @@ impl AlgorithmInfo {
             })
     }
 
-    /// Validates options for this algorithm.
-    ///
-    /// # Errors
-    /// [`BalancerError::UnknownOption`] or [`BalancerError::InvalidOption`].
-    pub fn check(&self, options: &Options) -> Result<(), BalancerError> {
-        options.configured_slow_start()?;
-        self.algorithm(options).map(drop)
+    /// The algorithm with its default options.
+    pub fn algorithm(&self) -> Algorithm {
+        (self.algorithm)()
     }
 
     /// Whether it maps each key, or each client address, to a host, so that requests that share one meet the same host.
-    pub fn is_hashing(&self) -> bool {
-        let mut options = self.options.iter();
-        options.any(|option| option.name == Fallback::OPTION.name)
-    }
-
-    pub(super) fn algorithm(&self, options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
-        for name in options.names() {
-            if !self.options.iter().any(|option| option.name == name) {
-                return Err(BalancerError::UnknownOption {
-                    algorithm: self.name,
-                    option: name.to_owned(),
-                    known: self.options.iter().map(|option| option.name).collect(),
-                });
-            }
-        }
-        (self.build)(options)
+    pub fn hashes(&self) -> bool {
+        self.hashes
     }
 }
 
-/// Builds a balancer by the name of its algorithm, with the algorithm's defaults.
+/// Builds a balancer by the name of its algorithm, which may have options (see [`Algorithm`]).
 ///
 /// # Errors
-/// [`BalancerError::UnknownAlgorithm`] lists the known names; [`BalancerError::AlreadyAdded`] names a host given twice.
+/// [`BalancerError::UnknownAlgorithm`] lists the known names; [`BalancerError::UnknownOption`] and
+/// [`BalancerError::InvalidOption`]; [`BalancerError::AlreadyAdded`] names a host given twice.
 pub fn build(
     algorithm: &str,
     hosts: impl IntoIterator<Item = Arc<Host>>,
-) -> Result<Box<dyn Balancer>, BalancerError> {
-    build_with(algorithm, hosts, &Options::new())
-}
-
-/// Builds a balancer by the name of its algorithm.
-///
-/// # Errors
-/// As [`build`], and [`BalancerError::UnknownOption`] or [`BalancerError::InvalidOption`] for `options`.
-pub fn build_with(
-    algorithm: &str,
-    hosts: impl IntoIterator<Item = Arc<Host>>,
-    options: &Options,
-) -> Result<Box<dyn Balancer>, BalancerError> {
-    let info = AlgorithmInfo::find(algorithm)?;
-    let balancer = GenericBalancer::new(info.algorithm(options)?, options, hosts)?;
-    Ok(Box::new(balancer))
+) -> Result<Balancer, BalancerError> {
+    Balancer::new(algorithm.parse::<Algorithm>()?, hosts, &Options::new())
 }

@@ -3,7 +3,7 @@
 //! **How.** A cycle of W picks (W is the sum of the weights after division by their common divisor) is computed once
 //! per membership by nginx's smooth weighted round robin: each step raises every host by its weight, takes the highest
 //! and lowers it by W. Weights 5, 1, 1 give a a b a c a a. A pick takes one ticket from a shared counter. Above
-//! [`MAX_CYCLE`], golden-ratio steps over the alias table of the weights replace the cycle, a low-discrepancy sequence:
+//! 65,536 picks, golden-ratio steps over the alias table of the weights replace the cycle, a low-discrepancy sequence:
 //! memory stays bounded, and shares converge to w_i/W like (log m)/m.
 //!
 //! **Cost.** One shared atomic addition and one look-up; 4 bytes a step of the cycle.
@@ -15,66 +15,58 @@
 //! **When.** Equal requests on equal hosts, and tests. **When not.** Hosts differ in speed: the queue of a slow host
 //! grows without bound. [`p2c`](super::p2c) and [`least_load`](super::least_load) avoid it.
 
+mod smooth;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use super::core::{
-    Algorithm, AliasTable, BalancerError, CandidateReason, Cursor, DryRun, DynPicker, HostId,
-    Options, PickRequest, PickTrace, Picker, Rng, Slot,
+use crate::core::{
+    AliasTable, Before, CandidateReason, Cursor, GOLDEN, Hosts, Info, Member, Pick, Picker, Ranked,
+    Rng, Strategy, Trace,
 };
-use super::registry::AlgorithmInfo;
-
-pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
-    name: "round_robin",
-    summary: "hosts take turns, smoothly by weight",
-    keyed: false,
-    options: &[],
-    build,
-};
+use smooth::smooth;
 
 /// The longest cycle that is stored: 256 KiB of memory a pool.
 const MAX_CYCLE: u64 = 65_536;
 
-/// 2^64 divided by the golden ratio: multiples of it modulo 2^64 are spread as evenly as any sequence can be (Knuth,
-/// The Art of Computer Programming 3, section 6.4).
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
 /// Tickets that a retry draws before the weighted scan takes over.
 const RETRY_TICKETS: usize = 8;
 
-fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
-    Ok(Box::new(RoundRobin {
-        shared: Arc::new(RoundRobinShared {
-            ticket: AtomicU64::new(0),
-            rng: Rng::new(options.configured_seed()),
-        }),
-        last: Mutex::new(None),
-    }))
+/// The algorithm `round_robin`. It has no options.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct RoundRobin {}
+
+impl RoundRobin {
+    pub(crate) const INFO: Info = Info {
+        name: "round_robin",
+        summary: "hosts take turns, smoothly by weight",
+        hashes: "",
+        options: &[],
+    };
 }
 
-#[derive(Debug)]
-struct RoundRobin {
-    shared: Arc<RoundRobinShared>,
-    /// The previous picker, from which the next one continues.
-    last: Mutex<Option<RoundRobinPicker>>,
-}
-
-#[derive(Debug)]
-struct RoundRobinShared {
-    /// The number of the next pick, across all memberships.
-    ticket: AtomicU64,
-    rng: Rng,
+impl Strategy for RoundRobin {
+    fn build(&self, members: &[Arc<Member>], before: Option<&Before<'_>>) -> Box<dyn Picker> {
+        let alias = Arc::new(AliasTable::new(members));
+        let mut picker = RoundRobinPicker {
+            cycle: Cycle::of(&alias),
+            alias,
+            offset: 0,
+        };
+        if let Some((before, old)) = before.and_then(|before| Some((before, before.picker()?))) {
+            picker.continue_from(members, before, old);
+        }
+        Box::new(picker)
+    }
 }
 
 #[derive(Debug, Clone)]
 struct RoundRobinPicker {
-    shared: Arc<RoundRobinShared>,
-    slots: Arc<[Arc<Slot>]>,
     alias: Arc<AliasTable>,
     cycle: Cycle,
-    /// Added to the ticket, so that the cycle starts with the host whose turn it is.
+    /// Added to the turn, so that the cycle starts with the host that is next.
     offset: u64,
 }
 
@@ -88,66 +80,30 @@ enum Cycle {
     GoldenRatio,
 }
 
-impl Algorithm for RoundRobin {
-    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
-        let alias = Arc::new(AliasTable::new(slots));
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut picker = RoundRobinPicker {
-            shared: Arc::clone(&self.shared),
-            cycle: Cycle::of(&alias),
-            slots: Arc::clone(slots),
-            alias,
-            offset: 0,
-        };
-        if let Some(before) = last.as_ref() {
-            picker.continue_from(before);
-        }
-        *last = Some(picker.clone());
-        Box::new(picker)
-    }
-
-    fn cursor(&self) -> Option<Cursor> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref()?.cursor()
-    }
-
-    fn seek(&self, cursor: &Cursor) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = last.as_mut() {
-            last.seek(cursor);
-        }
-    }
-}
-
 impl Picker for RoundRobinPicker {
-    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
+    fn pick(&self, hosts: &Hosts<'_>, rng: &Rng<'_>, trace: Trace<'_>) -> Option<Pick> {
         let next = || {
-            let ticket = trace.fetch_add(&self.shared.ticket, 1, Ordering::Relaxed);
-            let position = self.at(ticket);
+            let position = self.at(rng.turn());
             trace.visit(position);
             position
         };
-        if request.accepts_any() {
-            return Some(next());
+        if hosts.accepts_any() {
+            return Some(Pick::at(next()));
         }
         // The turn of a host that is full or held back goes to a random host, not to its successor.
-        let tickets = match (request.was_held_back(), request.is_retry()) {
+        let tickets = match (hosts.was_held_back(), hosts.is_retry()) {
             (true, _) => 0,
             (false, false) => 1,
             (false, true) => RETRY_TICKETS,
         };
-        (0..tickets)
-            .map(|_| next())
-            .find(|&position| request.accepts(position, &self.slots[position]))
-            .or_else(|| {
-                self.alias
-                    .draw(&self.shared.rng, request, &self.slots, trace)
-            })
+        let mut turns = (0..tickets).map(|_| next());
+        let position = turns.find(|&position| hosts.accepts(position));
+        let position = position.or_else(|| self.alias.draw(hosts, rng, trace));
+        position.map(Pick::at)
     }
 
-    fn rank(&self, _: &PickRequest<'_>, chosen: Option<usize>, dry_run: &DryRun) {
-        let ticket = dry_run.load(&self.shared.ticket, Ordering::Relaxed);
-        let reason = match chosen == Some(self.at(ticket.wrapping_sub(1))) {
+    fn rank(&self, _: &Hosts<'_>, turn: u64, chosen: Option<usize>) -> Vec<Ranked> {
+        let reason = match chosen == Some(self.at(turn)) {
             true => CandidateReason::Turn,
             // The host whose turn it was could not be picked, so the pick was random.
             false => CandidateReason::NotDrawn,
@@ -157,18 +113,41 @@ impl Picker for RoundRobinPicker {
             Cycle::Weighted(cycle) => cycle.len() as u64,
             Cycle::GoldenRatio => MAX_CYCLE,
         };
-        let upcoming = (0..steps).map(|step| self.at(ticket.wrapping_add(step)));
-        for position in chosen.into_iter().chain(upcoming) {
-            if !dry_run.rank(position, None, reason) {
-                break;
-            }
-        }
+        let upcoming = (1..=steps).map(|step| self.at(turn.wrapping_add(step)));
+        let positions = chosen.into_iter().chain(upcoming);
+        positions
+            .map(|position| Ranked::new(position, None, reason))
+            .collect()
+    }
+
+    fn cursor(&self, members: &[Arc<Member>], turn: u64) -> Option<Cursor> {
+        let cycle = self.cycle.positions()?;
+        let step = (turn.wrapping_add(self.offset) % cycle.len() as u64) as usize;
+        let position = cycle[step];
+        let had = cycle[..step].iter();
+        Some(Cursor {
+            host: members[position as usize].host.id().clone(),
+            taken: had.filter(|&&had| had == position).count(),
+        })
+    }
+
+    fn sought(
+        &self,
+        members: &[Arc<Member>],
+        turn: u64,
+        cursor: &Cursor,
+    ) -> Option<Box<dyn Picker>> {
+        let mut members = (0u32..).zip(members);
+        let (position, _) = members.find(|(_, member)| *member.host.id() == cursor.host)?;
+        let mut sought = self.clone();
+        sought.begin_with(position, cursor.taken, turn, &self.cycle.positions()?);
+        Some(Box::new(sought))
     }
 }
 
 impl RoundRobinPicker {
-    fn at(&self, ticket: u64) -> usize {
-        let step = ticket.wrapping_add(self.offset);
+    fn at(&self, turn: u64) -> usize {
+        let step = turn.wrapping_add(self.offset);
         match &self.cycle {
             Cycle::Equal(n) => (step % n) as usize,
             Cycle::Weighted(cycle) => cycle[(step % cycle.len() as u64) as usize] as usize,
@@ -176,62 +155,38 @@ impl RoundRobinPicker {
         }
     }
 
-    /// Sets the offset so that the next ticket goes to the host whose turn it was in `before`, or to the first host
-    /// after it that is still a member, at the same of its turns.
-    fn continue_from(&mut self, before: &RoundRobinPicker) {
-        let ticket = self.shared.ticket.load(Ordering::Relaxed);
+    /// Sets the offset so that the next turn is that of the host whose turn it was before, or of the first one after it
+    /// that is still a member, at the same of its turns.
+    fn continue_from(&mut self, members: &[Arc<Member>], before: &Before<'_>, old: &Self) {
         let own_cycle = self.cycle.clone();
-        let (Some(cycle), Some(old_cycle)) = (own_cycle.positions(), before.cycle.positions())
-        else {
-            self.offset = before.offset;
+        let (Some(cycle), Some(old_cycle)) = (own_cycle.positions(), old.cycle.positions()) else {
+            self.offset = old.offset;
             return;
         };
-        let here: HashMap<&HostId, u32> = (0u32..)
-            .zip(self.slots.iter())
-            .map(|(position, slot)| (slot.host.id(), position))
+        let here: HashMap<_, u32> = members
+            .iter()
+            .map(|member| member.host.id())
+            .zip(0..)
             .collect();
-        let old_step = (ticket.wrapping_add(before.offset) % old_cycle.len() as u64) as usize;
+        let old_step = (before.turn.wrapping_add(old.offset) % old_cycle.len() as u64) as usize;
         let (had, coming) = old_cycle.split_at(old_step);
-        let Some((then, now)) = coming.iter().chain(had).find_map(|&then| {
-            let now = here.get(before.slots[then as usize].host.id())?;
+        let next = coming.iter().chain(had).find_map(|&then| {
+            let now = here.get(before.members[then as usize].host.id())?;
             Some((then, *now))
-        }) else {
-            return;
-        };
-        let taken = had.iter().filter(|&&position| position == then).count();
-        self.begin_with(now, taken, &cycle);
-    }
-
-    fn cursor(&self) -> Option<Cursor> {
-        let cycle = self.cycle.positions()?;
-        let ticket = self.shared.ticket.load(Ordering::Relaxed);
-        let step = (ticket.wrapping_add(self.offset) % cycle.len() as u64) as usize;
-        let position = cycle[step];
-        let had = cycle[..step].iter();
-        Some(Cursor {
-            host: self.slots[position as usize].host.id().clone(),
-            taken: had.filter(|&&had| had == position).count(),
-        })
-    }
-
-    fn seek(&mut self, cursor: &Cursor) {
-        let mut slots = (0u32..).zip(self.slots.iter());
-        let position = slots.find(|(_, slot)| *slot.host.id() == cursor.host);
-        if let Some((position, _)) = position
-            && let Some(cycle) = self.cycle.clone().positions()
-        {
-            self.begin_with(position, cursor.taken, &cycle);
+        });
+        if let Some((then, now)) = next {
+            let taken = had.iter().filter(|&&position| position == then).count();
+            self.begin_with(now, taken, before.turn, &cycle);
         }
     }
 
-    /// Sets the offset so that the next ticket goes to `position`, which has had `taken` turns in `cycle`.
-    fn begin_with(&mut self, position: u32, taken: usize, cycle: &[u32]) {
+    /// Sets the offset so that the next turn is that of `position`, which has had `taken` turns in `cycle`.
+    fn begin_with(&mut self, position: u32, taken: usize, turn: u64, cycle: &[u32]) {
         let own_turns = (0u64..).zip(cycle).filter(|&(_, &other)| other == position);
         // The host may have fewer turns now than it has already had; then its last turn is next.
         if let Some((start, _)) = own_turns.take(taken.saturating_add(1)).last() {
-            let ticket = self.shared.ticket.load(Ordering::Relaxed);
             let period = cycle.len() as u64;
-            self.offset = (start + period - ticket % period) % period;
+            self.offset = (start + period - turn % period) % period;
         }
     }
 }
@@ -255,92 +210,13 @@ impl Cycle {
             .iter()
             .fold(0, |divisor, &weight| gcd(divisor, weight));
         let weights: Vec<u64> = weights.iter().map(|&w| u64::from(w / divisor)).collect();
-        if weights.iter().sum::<u64>() > MAX_CYCLE {
-            return Cycle::GoldenRatio;
+        match weights.iter().sum::<u64>() {
+            0..=MAX_CYCLE => Cycle::Weighted(smooth(&weights).into()),
+            _ => Cycle::GoldenRatio,
         }
-        Cycle::Weighted(smooth(&weights).into())
     }
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// Positions of equal weight. They are picked in order, so only the next one can have the highest value.
-struct WeightClass {
-    weight: i64,
-    positions: Vec<u32>,
-    next: usize,
-    round: i64,
-}
-
-/// One cycle of nginx's smooth weighted round robin.
-///
-/// After t steps, a host that was picked c times has the value t·w − c·W; the highest is picked, the first among
-/// equals. Hosts of equal weight differ only in c, so one candidate of each class is compared: W × (different weights)
-/// steps instead of W × n.
-fn smooth(weights: &[u64]) -> Vec<u32> {
-    let total: u64 = weights.iter().sum();
-    let mut by_weight: HashMap<u64, WeightClass> = HashMap::new();
-    for (position, &weight) in weights.iter().enumerate() {
-        let class = by_weight.entry(weight).or_insert_with(|| WeightClass {
-            weight: weight as i64,
-            positions: Vec::new(),
-            next: 0,
-            round: 0,
-        });
-        class.positions.push(position as u32);
-    }
-    let mut classes: Vec<WeightClass> = by_weight.into_values().collect();
-    (1..=total as i64)
-        .filter_map(|step| {
-            let class = classes.iter_mut().max_by_key(|class| {
-                let standing = step * class.weight - class.round * total as i64;
-                (standing, std::cmp::Reverse(class.positions[class.next]))
-            })?;
-            let position = class.positions[class.next];
-            class.next += 1;
-            if class.next == class.positions.len() {
-                class.next = 0;
-                class.round += 1;
-            }
-            Some(position)
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// nginx's algorithm as nginx implements it, with n comparisons a step.
-    fn nginx(weights: &[u64]) -> Vec<u32> {
-        let total: i64 = weights.iter().map(|&w| w as i64).sum();
-        let mut current = vec![0i64; weights.len()];
-        (0..total)
-            .map(|_| {
-                let mut best = 0;
-                for i in 0..current.len() {
-                    current[i] += weights[i] as i64;
-                    if current[i] > current[best] {
-                        best = i;
-                    }
-                }
-                current[best] -= total;
-                best as u32
-            })
-            .collect()
-    }
-
-    #[test]
-    fn weights_5_1_1_are_interleaved_as_by_nginx() {
-        assert_eq!(smooth(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn classes_give_the_same_cycle_as_nginx(weights in proptest::collection::vec(1u64..50, 1..40)) {
-            proptest::prop_assert_eq!(smooth(&weights), nginx(&weights));
-        }
-    }
 }

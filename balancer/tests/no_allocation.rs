@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ballast_balancer::{ALGORITHMS, Host, HostId, Options, Selection, build_with};
+use ballast_balancer::{ALGORITHMS, Balancer, Host, HostId, Options, Outcome, Selection};
 
 #[test]
 fn no_pick_and_no_lease_allocates() {
@@ -27,20 +27,21 @@ fn no_pick_and_no_lease_allocates() {
                 *load == "in_flight" || info.options.iter().any(|option| option.name == "load")
             });
             for load in loads {
-                let mut options = Options::new();
+                let mut algorithm = info.algorithm();
                 if info.options.iter().any(|option| option.name == "load") {
-                    options = options.set("load", load);
+                    algorithm.set("load", load).expect("a load");
                 }
                 let plain = Selection::new();
                 let keyed = plain.key(b"some key").client(IpAddr::from([192, 0, 2, 1]));
                 // First with limits, slow start and failures, then without them.
                 for degraded in [true, false] {
-                    let options = options.clone().slow_start(Duration::from_secs(3_600), 0.1);
+                    let options = Options::new().slow_start(Duration::from_secs(3_600), 0.1);
                     let limit = NonZeroU64::new(2).filter(|_| degraded);
                     let hosts = hosts
                         .iter()
                         .map(|host| Arc::new(host.with_max_in_flight(limit)));
-                    let balancer = build_with(info.name, hosts, &options).expect("a balancer");
+                    let balancer = Balancer::new(algorithm.clone(), hosts, &options);
+                    let balancer = balancer.expect("a balancer");
                     if degraded {
                         for id in &tried {
                             balancer
@@ -53,8 +54,12 @@ fn no_pick_and_no_lease_allocates() {
                             for _ in 0..10 {
                                 drop(balancer.balance_host(&request));
                                 let lease = balancer.lease(&request).expect("a host");
-                                lease.observe(Duration::from_millis(1), !degraded);
                                 let second = balancer.lease_of(lease.host().id());
+                                let latency = Duration::from_millis(1);
+                                lease.finish(match degraded {
+                                    true => Outcome::failure(latency),
+                                    false => Outcome::success(latency),
+                                });
                                 drop((balancer.lease(&request), second));
                             }
                         }

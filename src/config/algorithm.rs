@@ -1,5 +1,6 @@
 //! `algorithm`: an entry of the registry, its options, and what is hashed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use http::header::HeaderName;
@@ -9,37 +10,42 @@ use super::document::{Content, Node};
 use super::hints::{did_you_mean, quote};
 use super::scalars::is_token;
 use super::schema::{Describe, Diff, Kind, Reader, Scalar, scalar};
-use ballast_balancer::{ALGORITHMS, AlgorithmInfo, BalancerError, Options};
+use ballast_balancer as balancer;
+use ballast_balancer::{ALGORITHMS, AlgorithmInfo, BalancerError};
 
 /// The keys of every algorithm's map, beside the algorithm's own options.
 const NAME: &str = "name";
 const KEY: &str = "key";
 
 /// How a host is chosen.
-#[derive(Debug, Clone)]
+///
+/// Two are equal if they are written alike: an option that is written and one that is left out differ, even if it is the
+/// default.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Algorithm {
-    /// The entry of the registry.
-    pub info: &'static AlgorithmInfo,
-    /// Its options, which are valid.
-    pub options: Options,
+    /// The algorithm with its options.
+    pub typed: balancer::Algorithm,
+    /// The options as they stand in the file.
+    written: BTreeMap<String, String>,
     /// What a hashing algorithm hashes.
     pub key: KeySource,
 }
 
-impl PartialEq for Algorithm {
-    /// As written in the file: an option that is written and one that is left out differ, even if it is the default.
-    fn eq(&self, other: &Self) -> bool {
-        self.info.name == other.info.name
-            && self.key == other.key
-            && written(&self.options) == written(&other.options)
+impl Algorithm {
+    /// The entry of the registry.
+    pub fn info(&self) -> &'static AlgorithmInfo {
+        self.typed.info()
     }
 }
 
-/// The options as they stand in the file.
-fn written(options: &Options) -> Vec<(&str, &str)> {
-    let names = options.names();
-    let options = names.map(|name| (name, options.text(name).unwrap_or_default()));
-    options.collect()
+impl From<balancer::Algorithm> for Algorithm {
+    fn from(typed: balancer::Algorithm) -> Self {
+        Algorithm {
+            typed,
+            written: BTreeMap::new(),
+            key: KeySource::ClientIp,
+        }
+    }
 }
 
 /// Where a request's hash key comes from.
@@ -136,11 +142,7 @@ impl Kind for AlgorithmKind {
             Content::Scalar { text, .. } => {
                 let found = find(text);
                 let info = reader.take(node, found)?;
-                Some(Algorithm {
-                    info,
-                    options: Options::new(),
-                    key: KeySource::ClientIp,
-                })
+                Some(info.algorithm().into())
             }
             Content::Map(_) => read_map(node, reader),
             Content::Null | Content::List(_) => {
@@ -151,20 +153,21 @@ impl Kind for AlgorithmKind {
     }
 
     fn dump(&self, value: &Algorithm) -> Json {
-        let Algorithm { info, options, key } = value;
-        let options = written(options).into_iter();
-        let options = options.map(|(name, text)| (name.to_owned(), json!(text)));
-        let mut map = Map::from_iter(options);
+        let info = value.info();
+        let options = value.written.iter();
+        let mut map: Map<_, _> = options
+            .map(|(name, text)| (name.clone(), json!(text)))
+            .collect();
         map.insert(NAME.to_owned(), json!(info.name));
         if info.keyed {
-            map.insert(KEY.to_owned(), json!(key.to_string()));
+            map.insert(KEY.to_owned(), json!(value.key.to_string()));
         }
         Json::Object(map)
     }
 
     /// Notes the names where they differ, otherwise the options.
     fn diff(&self, old: &Algorithm, new: &Algorithm, diff: &mut Diff) {
-        match (old.info.name, new.info.name) {
+        match (old.info().name, new.info().name) {
             (before, now) if before != now => diff.changed(json!(before), json!(now)),
             _ if old != new => diff.changed(self.dump(old), self.dump(new)),
             _ => {}
@@ -194,8 +197,7 @@ fn read_map(map: &Node, reader: &mut Reader<'_>) -> Option<Algorithm> {
         };
         reader.take(name, found)
     })?;
-    let mut options = Options::new();
-    let mut key = KeySource::ClientIp;
+    let mut algorithm = Algorithm::from(info.algorithm());
     let before = reader.problem_count();
     for entry in map.entries().iter().filter(|entry| entry.key != NAME) {
         let value = &entry.value;
@@ -204,26 +206,19 @@ fn read_map(map: &Node, reader: &mut Reader<'_>) -> Option<Algorithm> {
                 return reader.wrong_type(value, "a single value");
             };
             if entry.key == KEY {
-                let source = key_source(text, info);
-                key = reader.take(value, source).unwrap_or(KeySource::ClientIp);
+                if let Some(source) = reader.take(value, key_source(text, info)) {
+                    algorithm.key = source;
+                }
                 return;
             }
-            // One at a time first, so that each wrong option is reported at its position.
-            let alone = info.check(&Options::new().set(&entry.key, text));
-            reader.take(value, alone.map_err(|error| explain(info, &error)));
+            let set = algorithm.typed.set(&entry.key, text);
+            let set = reader.take(value, set.map_err(|error| explain(info, &error)));
+            if set.is_some() {
+                algorithm.written.insert(entry.key.clone(), text.to_owned());
+            }
         });
-        if entry.key != KEY
-            && let Some(text) = value.text()
-        {
-            options = options.set(&entry.key, text);
-        }
     }
-    if reader.problem_count() > before {
-        return None;
-    }
-    let together = info.check(&options);
-    reader.take(map, together.map_err(|error| explain(info, &error)))?;
-    Some(Algorithm { info, options, key })
+    (reader.problem_count() == before).then_some(algorithm)
 }
 
 fn explain(info: &AlgorithmInfo, error: &BalancerError) -> String {

@@ -53,12 +53,11 @@ fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&
 }
 
 /// Words of nginx, HAProxy, Envoy, Traefik and Caddy, and the word for the same here.
-const FOREIGN: [(&str, &str); 39] = [
+const FOREIGN: [(&str, &str); 37] = [
     ("leastconn", "least_load"),
     ("least_conn", "least_load"),
     ("least_connections", "least_load"),
     ("least_request", "least_load"),
-    ("least_time", "least_load"),
     ("rr", "round_robin"),
     ("wrr", "round_robin"),
     ("static_rr", "round_robin"),
@@ -70,7 +69,6 @@ const FOREIGN: [(&str, &str); 39] = [
     ("uri", "consistent_hash"),
     ("ketama", "consistent_hash"),
     ("ring_hash", "consistent_hash"),
-    ("maglev", "consistent_hash"),
     ("power_of_two", "p2c"),
     ("gzip", "compression"),
     ("compress", "compression"),

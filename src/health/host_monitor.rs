@@ -143,7 +143,7 @@ impl HostMonitor {
             Ok(()) => pool.log_event(EventKind::Up, host, "is up"),
             Err(fault) => pool.log_event(EventKind::Down, host, &format!("is down: {fault}")),
         }
-        pool.reconcile_after_check();
+        pool.reconcile_soon();
     }
 
     /// The time until the next check.

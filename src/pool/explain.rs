@@ -109,7 +109,7 @@ impl Acquire for DryRunAcquire {
 
     fn acquire_picked(
         &self,
-        balancer: &dyn Balancer,
+        balancer: &Balancer,
         request: &Selection<'_>,
     ) -> Result<HostId, BalancerError> {
         let explained = balancer.explain(request);
@@ -117,7 +117,7 @@ impl Acquire for DryRunAcquire {
         explained.outcome
     }
 
-    fn acquire_member(&self, _: &dyn Balancer, member: &Member) -> Result<HostId, BalancerError> {
+    fn acquire_member(&self, _: &Balancer, member: &Member) -> Result<HostId, BalancerError> {
         match member.host().is_full() {
             true => Err(BalancerError::Busy),
             false => Ok(member.host().id().clone()),

@@ -94,8 +94,11 @@ impl PoolLease {
     /// Ends the lease and reports the outcome of the request. If the client ended the request, drop the lease instead.
     /// `latency` is the time until the response began or the host failed.
     pub fn observe(mut self, latency: Duration, outcome: Outcome) {
-        if let Some(inner) = &self.inner {
-            inner.observe(latency, outcome == Outcome::Success);
+        if let Some(inner) = self.inner.take() {
+            inner.finish(match outcome {
+                Outcome::Success => balancer::Outcome::success(latency),
+                Outcome::Failure(_) => balancer::Outcome::failure(latency),
+            });
         }
         let member = &self.pool.members[self.position];
         if outcome != Outcome::Success {

@@ -8,7 +8,7 @@ use super::outlier_detector::{EjectionReason, EjectionStage, may_eject};
 use super::tiers::{Tier, tiers};
 use super::{Failure, Member, Outcome, Pool, outcome};
 use crate::event_log::EventKind;
-use ballast_balancer::{Balancer, HostId};
+use ballast_balancer::{HostId, Joining};
 
 /// So many hosts are reconciled in less time than it takes to wake a task.
 const FEW: usize = 256;
@@ -67,9 +67,10 @@ impl Pool {
         self.queue.wake();
     }
 
-    /// Brings the tiers in line after a check, at once or, with many hosts, soon: whoever waits for
-    /// [`verdicts_changed`](Pool::verdicts_changed) calls [`reconcile`](Pool::reconcile) once for all verdicts until then.
-    pub fn reconcile_after_check(&self) {
+    /// Brings the tiers in line after a check or a request, at once or, with many hosts, soon: whoever waits for
+    /// [`verdicts_changed`](Pool::verdicts_changed) calls [`reconcile`](Pool::reconcile) once for all verdicts until then, and
+    /// no request waits for that.
+    pub fn reconcile_soon(&self) {
         match self.members.len() {
             0..=FEW => self.reconcile(),
             _ => self.verdicts_changed.notify_one(),
@@ -97,39 +98,38 @@ impl Pool {
         let inputs = Vec::from_iter(self.members.iter().map(Member::tier_inputs));
         let placed = tiers(&inputs);
         let moved = self.members.iter().zip(&placed);
-        let moved = moved.map(|(member, tier)| (member, member.tier(), *tier));
-        let moved = Vec::from_iter(moved.filter(|(_, before, tier)| before != tier));
-        // Add before removing: a host that changes its tier is always in one. All hosts of a tier in one step: what an
-        // algorithm builds of thousands of hosts takes a while.
-        for tier in Tier::SERVING {
-            let joining = moved.iter().filter(|(_, _, now)| *now == tier);
-            let hosts = Vec::from_iter(joining.clone().map(|(member, ..)| member.host_in(tier)));
-            let Some(balancer) = self.balancer(tier).filter(|_| !hosts.is_empty()) else {
-                continue;
-            };
-            balancer.add_hosts(&hosts);
-            for (member, before, _) in joining {
-                let id = member.host().id();
+        let moved = moved.filter(|(member, tier)| member.tier() != **tier);
+        let moved = Vec::from_iter(moved.map(|(member, tier)| (member, member.tier(), *tier)));
+        let joins = |tier| moved.iter().filter(move |(_, _, now)| *now == tier);
+        let leaves = |tier| moved.iter().any(|(_, before, _)| *before == tier);
+        // Those that only gain hosts first: a host that changes its tier is then in one all the time.
+        let mut changed = Vec::from(Tier::SERVING);
+        changed.retain(|tier| leaves(*tier) || joins(*tier).next().is_some());
+        changed.sort_by_key(|tier| (leaves(*tier), joins(*tier).next().is_none()));
+        for tier in changed {
+            let here = self.members.iter().zip(&placed);
+            let here = here.filter(|(_, now)| **now == tier).map(|(member, _)| {
+                let joining = Joining::from(member.host_in(tier));
                 // A host that was out of service may have cold caches, whatever the reason.
-                if matches!(
-                    (before, tier),
+                let is_new = matches!(
+                    (member.tier(), tier),
                     (Tier::Out | Tier::Draining, Tier::Primary | Tier::Backup)
-                ) && let Some(elapsed) = membership.slow_start_of(id)
-                {
-                    let _ = balancer.begin_slow_start(id, elapsed);
+                );
+                let elapsed = is_new.then(|| membership.slow_start_of(member.host().id()));
+                match elapsed.flatten() {
+                    Some(elapsed) => joining.slow_start(elapsed),
+                    None => joining,
                 }
-            }
+            });
+            self.tiers[tier as usize]
+                .set_hosts(here)
+                .expect("the balancer of all hosts has shown that no two are the same");
+            // A lease of this host by its name finds it in its tier from now on.
+            joins(tier).for_each(|(member, _, now)| member.set_tier(*now));
         }
         moved
             .iter()
             .for_each(|(member, _, tier)| member.set_tier(*tier));
-        for tier in Tier::SERVING {
-            let leaving = moved.iter().filter(|(_, before, _)| *before == tier);
-            let ids = Vec::from_iter(leaving.map(|(member, ..)| member.host().id().clone()));
-            if let Some(balancer) = self.balancer(tier).filter(|_| !ids.is_empty()) {
-                balancer.remove_hosts(&ids);
-            }
-        }
         for member in &self.members {
             let state = member.state();
             member.status_details().enter(state);
@@ -233,13 +233,13 @@ impl Pool {
             }
         }
         member.begin_epoch();
-        self.reconcile();
+        self.reconcile_soon();
     }
 
     /// Ends a probe that gave no outcome.
     pub(super) fn cancel_probe(&self, member: &Member) {
         member.outlier_detector().cancel_probe();
-        self.reconcile();
+        self.reconcile_soon();
     }
 
     fn eject(&self, member: &Member, now: Instant, reason: EjectionReason, failure: Failure) {
@@ -281,7 +281,7 @@ impl Pool {
         let text = format!("is ejected for {time:?}: {why}");
         self.log_event(EventKind::Ejected, Some(member.host().id()), &text);
         member.status_details().ejection = Some(why);
-        self.reconcile();
+        self.reconcile_soon();
         self.changed.notify_one();
     }
 
@@ -292,12 +292,5 @@ impl Pool {
             (true, false) => self.probes_due.fetch_sub(1, Ordering::SeqCst),
             _ => 0,
         };
-    }
-
-    fn balancer(&self, tier: Tier) -> Option<&dyn Balancer> {
-        match tier {
-            Tier::Out => None,
-            tier => Some(&*self.tiers[tier as usize]),
-        }
     }
 }

@@ -42,7 +42,7 @@ use tokio::sync::Notify;
 use crate::config;
 use crate::event_log::{EventKind, EventLog};
 use crate::timestamp::Timestamp;
-use ballast_balancer::{Balancer, HostId, build_with};
+use ballast_balancer::{Balancer, HostId, Options};
 
 pub use copy_counters::{CopyCounters, CopyOutcome};
 pub use explain::{CandidateStatus, HostExplanation, PoolExplanation, SelectionOutcome};
@@ -75,9 +75,9 @@ pub struct Pool {
     members: Vec<Member>,
     by_id: HashMap<HostId, usize>,
     /// Indexed by [`Tier`].
-    tiers: [Box<dyn Balancer>; Tier::SERVING.len()],
+    tiers: [Balancer; Tier::SERVING.len()],
     /// All hosts, for `when_all_down: try_all` and to count probes.
-    all: Box<dyn Balancer>,
+    all: Balancer,
     try_all: bool,
     key: Option<config::KeySource>,
     host_header: config::HostHeader,
@@ -133,13 +133,16 @@ impl Pool {
             pool: pool.name.clone(),
             reason,
         };
-        let config::Algorithm { info, options, key } = &pool.algorithm;
-        let mut options = options.clone();
+        let config::Algorithm { typed, key, .. } = &pool.algorithm;
+        let info = typed.info();
+        let mut options = Options::new();
         if let Some(config::SlowStart { window, floor }) = pool.slow_start {
             options = options.slow_start(window, f64::from(floor) / 100.0);
         }
-        let build =
-            |hosts| build_with(info.name, hosts, &options).map_err(|error| fail(error.to_string()));
+        let build = |hosts: Vec<_>| {
+            let balancer = Balancer::new(typed.clone(), hosts, &options);
+            balancer.map_err(|error| fail(error.to_string()))
+        };
         let peer_template = member::PeerTemplate::new(pool, timeouts).map_err(fail)?;
         let members = pool
             .members

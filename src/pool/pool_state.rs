@@ -183,8 +183,8 @@ impl Pool {
     }
 
     /// The primary tier, whose cursor is carried over.
-    pub(super) fn first_tier(&self) -> &dyn Balancer {
-        &*self.tiers[Tier::Primary as usize]
+    pub(super) fn first_tier(&self) -> &Balancer {
+        &self.tiers[Tier::Primary as usize]
     }
 
     fn host_state(&self, member: &Member) -> SavedHost {

@@ -19,14 +19,14 @@ pub(super) trait Acquire {
     /// Acquires the host that `balancer` picks.
     fn acquire_picked(
         &self,
-        balancer: &dyn Balancer,
+        balancer: &Balancer,
         request: &Selection<'_>,
     ) -> Result<Self::Acquired, BalancerError>;
 
     /// Acquires this member of `balancer`.
     fn acquire_member(
         &self,
-        balancer: &dyn Balancer,
+        balancer: &Balancer,
         member: &Member,
     ) -> Result<Self::Acquired, BalancerError>;
 
@@ -48,7 +48,7 @@ impl Acquire for CountedAcquire {
 
     fn acquire_picked(
         &self,
-        balancer: &dyn Balancer,
+        balancer: &Balancer,
         request: &Selection<'_>,
     ) -> Result<balancer::Lease, BalancerError> {
         balancer.lease(request)
@@ -56,7 +56,7 @@ impl Acquire for CountedAcquire {
 
     fn acquire_member(
         &self,
-        balancer: &dyn Balancer,
+        balancer: &Balancer,
         member: &Member,
     ) -> Result<balancer::Lease, BalancerError> {
         balancer.lease_of(member.host().id())
@@ -115,7 +115,7 @@ impl Pool {
             Tier::Draining | Tier::Out => false,
         };
         match serves {
-            true => acquire.acquire_member(&*self.tiers[tier as usize], member),
+            true => acquire.acquire_member(&self.tiers[tier as usize], member),
             false => Err(unknown()),
         }
     }
@@ -142,14 +142,14 @@ impl Pool {
         acquire: &T,
     ) -> Result<(T::Acquired, SelectionReason), BalancerError> {
         for tier in Tier::SERVING {
-            match acquire.acquire_picked(&*self.tiers[tier as usize], request) {
+            match acquire.acquire_picked(&self.tiers[tier as usize], request) {
                 Err(BalancerError::NoHosts) => {}
                 outcome => return Ok((outcome?, tier.reason())),
             }
         }
         match self.try_all {
             true => Ok((
-                acquire.acquire_picked(&*self.all, request)?,
+                acquire.acquire_picked(&self.all, request)?,
                 SelectionReason::AnyHost,
             )),
             false => Err(BalancerError::NoHosts),
@@ -168,7 +168,7 @@ impl Pool {
             let here = |member: &&Member| member.tier() == tier;
             let mut members = self.members.iter().filter(here);
             if members.any(|member| !tried.contains(member.host().id())) {
-                match acquire.acquire_picked(&*self.tiers[tier as usize], request) {
+                match acquire.acquire_picked(&self.tiers[tier as usize], request) {
                     Err(BalancerError::NoHosts) => {}
                     outcome => return Ok((outcome?, tier.reason())),
                 }
@@ -176,7 +176,7 @@ impl Pool {
         }
         match self.ejected_untried(tried) {
             Some(member) => Ok((
-                acquire.acquire_member(&*self.all, member)?,
+                acquire.acquire_member(&self.all, member)?,
                 SelectionReason::Ejected,
             )),
             None => self.select_first(request, acquire),
@@ -207,7 +207,7 @@ impl Pool {
             if !suits || !untried(&member) {
                 continue;
             }
-            let Ok(taken) = acquire.acquire_member(&*self.all, member) else {
+            let Ok(taken) = acquire.acquire_member(&self.all, member) else {
                 continue;
             };
             acquire.begin_probe(self, member, outlier_detector);

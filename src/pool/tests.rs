@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::*;
-use ballast_balancer::{AlgorithmInfo, Selection};
+use ballast_balancer::Selection;
 
 /// A pool of one host that balances at random. Everything that can be turned off is off.
 const FILE: &str = "

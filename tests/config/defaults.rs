@@ -153,7 +153,7 @@ fn every_key_has_its_default() {
         panic!("{:#?}", config.pools);
     };
     assert_eq!(pool.name, "web");
-    assert_eq!(pool.algorithm.info.name, "p2c");
+    assert_eq!(pool.algorithm.info().name, "p2c");
     assert_eq!(pool.algorithm.key, KeySource::ClientIp);
     assert_eq!(pool.members[0].weight, 1);
     assert_eq!(pool.host_header, HostHeader::Preserve);

@@ -421,7 +421,7 @@ fn aliases_and_merges_stand_for_what_has_the_anchor() {
         panic!("two pools");
     };
     assert_eq!(
-        (a.algorithm.info.name, b.algorithm.info.name),
+        (a.algorithm.info().name, b.algorithm.info().name),
         ("random", "p2c")
     );
     assert!(a.retries.is_none() && b.retries.is_some());

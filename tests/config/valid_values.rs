@@ -70,7 +70,7 @@ fn every_algorithm_of_the_registry_is_known_by_name() {
         assert_eq!(
             pool_with(&format!("algorithm: {}", info.name))
                 .algorithm
-                .info
+                .info()
                 .name,
             info.name
         );
@@ -78,7 +78,7 @@ fn every_algorithm_of_the_registry_is_known_by_name() {
         assert_eq!(
             pool_with(&format!("algorithm: {hyphens}"))
                 .algorithm
-                .info
+                .info()
                 .name,
             info.name
         );
@@ -91,7 +91,7 @@ fn every_algorithm_of_the_registry_is_known_by_name() {
             info.name,
             defaults.collect::<String>()
         );
-        assert_eq!(pool_with(&map).algorithm.info.name, info.name);
+        assert_eq!(pool_with(&map).algorithm.info().name, info.name);
     }
 }
 

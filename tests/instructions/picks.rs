@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use ballast_balancer::{ALGORITHMS, Balancer, Host, Selection, build};
+use ballast_balancer::{ALGORITHMS, Host, Selection, build};
 
 use crate::callgrind;
 
@@ -75,7 +75,7 @@ fn pick(algorithm: &str, hosts: usize) -> Box<dyn Fn(u32)> {
         let address = Ipv4Addr::new(10, 0, (i >> 8) as u8, i as u8);
         Arc::new(Host::new((address, 80).into()))
     });
-    let balancer: Box<dyn Balancer> = build(algorithm, hosts).expect("a balancer");
+    let balancer = build(algorithm, hosts).expect("a balancer");
     Box::new(move |i| {
         let key = i.wrapping_mul(2_654_435_761).to_le_bytes();
         let client = IpAddr::from(key);

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::pick_request::PickRequest;
+use super::hosts::Hosts;
+use super::member::Member;
 use super::rng::{Rng, scale};
-use super::slot::Slot;
-use super::trace::PickTrace;
+use super::trace::Trace;
 
 /// Draws a position with a probability proportional to its weight, in constant time and 16 bytes a host.
 ///
@@ -34,13 +34,13 @@ struct AliasColumn {
     alias: u32,
 }
 
-/// Draws to try before the exact scan takes over, if the request does not accept every host.
+/// Draws to try before the exact scan takes over, if not every host accepts the request.
 const QUICK_DRAWS: usize = 4;
 
 impl AliasTable {
-    /// A table for `slots`: at least one, each of a weight above 0.
-    pub(crate) fn new(slots: &[Arc<Slot>]) -> Self {
-        let weights: Box<[u32]> = slots.iter().map(|slot| slot.host.weight()).collect();
+    /// A table for `members`: at least one, each of a weight above 0.
+    pub(crate) fn new(members: &[Arc<Member>]) -> Self {
+        let weights: Box<[u32]> = members.iter().map(|member| member.weight).collect();
         let columns = if weights.iter().all(|&w| w == weights[0]) {
             Columns::Equal(weights.len() as u64)
         } else {
@@ -79,52 +79,35 @@ impl AliasTable {
         }
     }
 
-    /// Draws a position by weight among those that `request` accepts.
-    pub(crate) fn draw(
-        &self,
-        rng: &Rng,
-        request: &PickRequest<'_>,
-        slots: &[Arc<Slot>],
-        trace: &impl PickTrace,
-    ) -> Option<usize> {
-        if request.accepts_any() {
-            return Some(self.at(rng.draw(trace)));
+    /// Draws a position by weight among those that accept the request.
+    #[inline]
+    pub(crate) fn draw(&self, hosts: &Hosts<'_>, rng: &Rng<'_>, trace: Trace<'_>) -> Option<usize> {
+        if hosts.accepts_any() {
+            return Some(self.at(rng.bits()));
         }
-        self.draw_among(rng, request, slots, trace)
+        self.draw_among(hosts, rng, trace)
     }
 
-    /// [`draw`](Self::draw) if the request does not accept every host. A separate function, to keep the usual draw
-    /// small.
+    /// [`draw`](Self::draw) if not every host accepts the request. A separate function, to keep the usual draw small.
     #[cold]
-    fn draw_among(
-        &self,
-        rng: &Rng,
-        request: &PickRequest<'_>,
-        slots: &[Arc<Slot>],
-        trace: &impl PickTrace,
-    ) -> Option<usize> {
-        let fits = |position: usize| request.accepts(position, &slots[position]);
+    fn draw_among(&self, hosts: &Hosts<'_>, rng: &Rng<'_>, trace: Trace<'_>) -> Option<usize> {
         (0..QUICK_DRAWS)
-            .map(|_| self.at(rng.draw(trace)))
+            .map(|_| self.at(rng.bits()))
             .inspect(|&position| trace.visit(position))
-            .find(|&position| fits(position))
-            .or_else(|| self.draw_from(rng, fits, trace))
+            .find(|&position| hosts.accepts(position))
+            .or_else(|| self.draw_from(rng, |position| hosts.accepts(position)))
     }
 
     /// Draws a position by weight among those for which `fits` holds, in linear time.
-    pub(crate) fn draw_from(
-        &self,
-        rng: &Rng,
-        fits: impl Fn(usize) -> bool,
-        trace: &impl PickTrace,
-    ) -> Option<usize> {
+    #[cold]
+    pub(crate) fn draw_from(&self, rng: &Rng<'_>, fits: impl Fn(usize) -> bool) -> Option<usize> {
         let weighted = || {
             (0..self.len())
                 .filter(|&p| fits(p))
                 .map(|p| (p, u64::from(self.weights[p])))
         };
         let total = weighted().map(|(_, weight)| weight).sum();
-        let mut remaining = rng.below(total, trace);
+        let mut remaining = rng.below(total);
         weighted()
             .find(|&(_, weight)| {
                 let here = remaining < weight;

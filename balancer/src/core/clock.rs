@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// The origin of the monotonic clock: the time of its first use.
 static ORIGIN: OnceLock<Instant> = OnceLock::new();
 
-/// A clock that never goes back: the system's, or one that a test advances.
+/// A clock that never goes back: the system's, or, with the feature `test-util`, one that a test or a simulation advances.
 #[derive(Debug, Clone, Default)]
 pub struct Clock(Option<Arc<AtomicU64>>);
 
@@ -19,12 +19,14 @@ impl Clock {
     }
 
     /// A clock that stands still until [`advance`](Clock::advance) is called on it or on a clone of it.
+    #[cfg(any(test, feature = "test-util"))]
     pub fn manual() -> Self {
         // Not at 0, which means "never" in a host's live state.
         Clock(Some(Arc::new(AtomicU64::new(1))))
     }
 
     /// Advances a manual clock; does nothing to the system's.
+    #[cfg(any(test, feature = "test-util"))]
     pub fn advance(&self, by: Duration) {
         if let Some(nanos) = &self.0 {
             nanos.fetch_add(as_nanos(by), Ordering::SeqCst);

@@ -51,8 +51,10 @@ impl fmt::Debug for HostId {
 
 /// A server that requests are sent to.
 ///
-/// Identity, address, weight and limit never change. [`Host::with_weight`] makes a new `Host` that shares the live
-/// state of the old one, so the counts survive remove and add, a reload and a change of algorithm.
+/// Identity, address, weight and limit never change. [`Host::with_weight`] and [`Host::with_max_in_flight`] make a new `Host`
+/// that shares the live state of the old one: use them, and clones of the `Arc`, to carry counts and latencies from one
+/// balancer to another. Within a balancer the live state follows the identity by itself: a host that leaves and returns, or
+/// is replaced by a new `Host` of its identity, continues with what it had ([`Balancer::add_host`](crate::Balancer::add_host)).
 pub struct Host {
     id: HostId,
     address: HostAddress,
@@ -155,7 +157,15 @@ impl Host {
         self.stats.restore_stats(snapshot);
     }
 
-    pub(crate) fn stats(&self) -> &Arc<HostStats> {
+    /// The same host with the live state of another.
+    pub(super) fn with_stats(&self, stats: &Arc<HostStats>) -> Self {
+        Host {
+            stats: Arc::clone(stats),
+            ..self.duplicate()
+        }
+    }
+
+    pub(super) fn stats(&self) -> &Arc<HostStats> {
         &self.stats
     }
 }

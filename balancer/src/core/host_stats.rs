@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::clock::as_nanos;
 use super::decaying_mean::DecayingMean;
-use super::trace::PickTrace;
 
 /// The time constant of the latency and success averages: after this time a sample's weight is 1/e. 600 ms is the value
 /// of tsf-go and go-kratos, short enough that one forced retry after 3 s restores a host that has recovered.
@@ -176,18 +175,21 @@ impl HostStats {
     }
 
     /// When a balancer last picked this host.
-    pub(crate) fn last_chosen(&self, trace: &impl PickTrace) -> u64 {
-        trace.load(&self.last_chosen, Ordering::Relaxed)
+    pub(crate) fn last_chosen(&self) -> u64 {
+        self.last_chosen.load(Ordering::Relaxed)
     }
 
     /// Records that the host was picked at `now`.
-    pub(crate) fn mark_chosen(&self, now: u64, trace: &impl PickTrace) {
-        trace.store(&self.last_chosen, now, Ordering::Relaxed);
+    pub(super) fn mark_chosen(&self, now: u64) {
+        self.last_chosen.store(now, Ordering::Relaxed);
     }
 
     /// Moves the time of the last pick from `before` to `now`; of concurrent threads one succeeds.
-    pub(crate) fn try_mark_chosen(&self, before: u64, now: u64, trace: &impl PickTrace) -> bool {
-        trace.compare_exchange(&self.last_chosen, before, now, Ordering::Relaxed)
+    pub(super) fn try_mark_chosen(&self, before: u64, now: u64) -> bool {
+        let order = Ordering::Relaxed;
+        self.last_chosen
+            .compare_exchange(before, now, order, order)
+            .is_ok()
     }
 
     /// Records the outcome of a request that ended at `now` (nanoseconds of the clock).

@@ -1,7 +1,6 @@
-//! The settings of a balancer.
+//! The settings of a balancer, whatever its algorithm.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,18 +8,17 @@ use super::clock::Clock;
 use super::error::BalancerError;
 use super::slow_start::SlowStartOptions;
 
-/// Settings for [`build_with`](crate::build_with): the options of the algorithm by name, slow start, and for
-/// tests a seed and a clock.
+/// Settings for [`Balancer::new`](crate::Balancer::new), whatever the algorithm: slow start, and for tests a seed and a clock.
 #[derive(Debug, Clone, Default)]
+#[must_use]
 pub struct Options {
     seed: Option<u64>,
     clock: Clock,
     slow_start: Option<SlowStartOptions>,
-    settings: BTreeMap<String, String>,
 }
 
 impl Options {
-    /// The defaults: every option as in the registry, random numbers from the system, the monotonic clock.
+    /// The defaults: no slow start, random numbers from the system, the monotonic clock.
     pub fn new() -> Self {
         Options::default()
     }
@@ -37,86 +35,60 @@ impl Options {
         self
     }
 
-    /// Enables slow start: after [`Balancer::begin_slow_start`](crate::Balancer::begin_slow_start), the share
-    /// of a host rises from `floor` (above 0, at most 1) to 1 within `window`. It is disabled by default.
+    /// Enables slow start: after [`Balancer::begin_slow_start`](crate::Balancer::begin_slow_start) or
+    /// [`Joining::slow_start`](crate::Joining::slow_start), the share of a host rises from `floor` (above 0, at most 1) to 1
+    /// within `window`. It is disabled by default.
     pub fn slow_start(mut self, window: Duration, floor: f64) -> Self {
         self.slow_start = Some(SlowStartOptions { window, floor });
         self
     }
 
-    /// Sets an option of the algorithm by its name in the configuration: `("factor", 1.5)`. Name and value are
-    /// validated when the balancer is built.
-    pub fn set(mut self, option: &str, value: impl fmt::Display) -> Self {
-        self.settings.insert(option.to_owned(), value.to_string());
-        self
-    }
-
-    pub(crate) fn configured_seed(&self) -> Option<u64> {
+    pub(super) fn configured_seed(&self) -> Option<u64> {
         self.seed
     }
 
-    pub(crate) fn configured_clock(&self) -> &Clock {
-        &self.clock
+    pub(super) fn configured_clock(&self) -> Clock {
+        self.clock.clone()
     }
 
-    /// The slow start settings, if slow start is enabled.
+    /// The settings of slow start, if it is enabled.
     ///
     /// # Errors
     /// [`BalancerError::InvalidOption`] if the floor is out of range.
-    pub(crate) fn configured_slow_start(&self) -> Result<Option<SlowStartOptions>, BalancerError> {
+    pub(super) fn checked_slow_start(&self) -> Result<Option<SlowStartOptions>, BalancerError> {
         match self.slow_start {
             Some(SlowStartOptions { floor, .. }) if !(floor > 0.0 && floor <= 1.0) => Err(invalid(
                 "slow_start",
-                &floor.to_string(),
+                floor,
                 "a floor above 0 and at most 1",
             )),
             given => Ok(given),
         }
     }
+}
 
-    /// The names of the options that are set.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.settings.keys().map(String::as_str)
-    }
-
-    /// The value of an option that is set.
-    pub fn text(&self, option: &str) -> Option<&str> {
-        self.settings.get(option).map(String::as_str)
-    }
-
-    /// The options for a fallback algorithm: same seed and clock, its own defaults.
-    pub(crate) fn for_fallback(&self) -> Self {
-        Options {
-            seed: self.seed,
-            clock: self.clock.clone(),
-            slow_start: None,
-            settings: BTreeMap::new(),
+/// Sets an option of an algorithm to the value that `text` stands for.
+pub(crate) fn parse_into<T: FromStr>(
+    target: &mut T,
+    option: &str,
+    text: &str,
+    expected: &str,
+    fits: impl FnOnce(&T) -> bool,
+) -> Result<(), BalancerError> {
+    match text.parse() {
+        Ok(value) if fits(&value) => {
+            *target = value;
+            Ok(())
         }
-    }
-
-    /// Parses an option as a value for which `fits` holds.
-    pub(crate) fn parse<T: FromStr>(
-        &self,
-        option: &str,
-        default: T,
-        expected: &str,
-        fits: impl Fn(&T) -> bool,
-    ) -> Result<T, BalancerError> {
-        let Some(text) = self.text(option) else {
-            return Ok(default);
-        };
-        match text.parse() {
-            Ok(value) if fits(&value) => Ok(value),
-            _ => Err(invalid(option, text, expected)),
-        }
+        _ => Err(invalid(option, text, expected)),
     }
 }
 
 /// The error for an invalid value of an option.
-pub(crate) fn invalid(option: &str, value: &str, expected: &str) -> BalancerError {
+pub(crate) fn invalid(option: &str, value: impl Display, expected: &str) -> BalancerError {
     BalancerError::InvalidOption {
         option: option.to_owned(),
-        value: value.to_owned(),
+        value: value.to_string(),
         expected: expected.to_owned(),
     }
 }

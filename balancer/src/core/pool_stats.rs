@@ -1,5 +1,5 @@
-//! State that all hosts of a balancer share: whether any is in slow start, whether any has failed recently, and the
-//! mean latency.
+//! State that all hosts of a balancer share: whether any is in slow start, whether any has failed recently, the mean
+//! latency, and the requests in flight on all.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
@@ -25,19 +25,33 @@ pub(crate) struct PoolStats {
     failing: AtomicU64,
     /// The mean latency in nanoseconds, as the bits of an `f64`; infinite before the first response.
     mean_latency: AtomicU64,
+    /// Requests in flight on all members, if the algorithm needs that number.
+    total: Option<Box<AtomicU64>>,
     /// Boxed, away from the fields that every pick reads.
     mean: Box<Mutex<DecayingMean>>,
 }
 
 impl PoolStats {
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock, counts_all: bool) -> Self {
         PoolStats {
             clock,
             ramping: AtomicU64::new(0),
             failing: AtomicU64::new(0),
             mean_latency: AtomicU64::new(f64::INFINITY.to_bits()),
+            total: counts_all.then(Box::default),
             mean: Box::default(),
         }
+    }
+
+    /// The requests in flight on all members, if the algorithm needs that number.
+    #[inline]
+    pub(super) fn total(&self) -> Option<&AtomicU64> {
+        self.total.as_deref()
+    }
+
+    /// The requests in flight on all members; 0 if they are not counted.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.total().map_or(0, |total| total.load(Ordering::SeqCst))
     }
 
     /// The current time in nanoseconds of the balancer's clock.

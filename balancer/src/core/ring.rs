@@ -1,10 +1,10 @@
 //! The ketama ring, point for point the one of nginx's `hash KEY consistent`.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::host::HostId;
-use super::slot::Slot;
+use super::member::Member;
 
 /// Points per unit of weight, as in nginx and libketama. The share of one of n hosts then has a standard deviation of
 /// 1/√160 ≈ 8 % of its mean.
@@ -17,26 +17,126 @@ const MAX_POINTS: u64 = 1 << 22;
 /// A cache line holds eight points: half a line is scanned on average, and the index stays small enough for the cache.
 const POINTS_PER_BUCKET: usize = 4;
 
-/// A point of the ring and the position of the slot that owns the arc before it.
+/// A point of the ring and the index of the host that owns the arc before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Point {
     hash: u32,
-    position: u32,
+    owner: u32,
 }
 
 /// Hashes in ascending order, each with its owner, and an index by the hash's leading bits: a look-up costs two memory
 /// accesses on average instead of a binary search.
 #[derive(Debug)]
-pub(crate) struct Ring {
+struct Points {
     points: Vec<Point>,
     /// For each value of the leading bits, the first point that is not below it.
     buckets: Vec<u32>,
     /// The number of bits to shift a hash right to get its leading bits.
     shift: u32,
+    /// The hosts that own points, with their weights.
+    owners: Vec<(HostId, u32)>,
+    halvings: u32,
 }
 
+/// The ring of some hosts. It depends on their ids and weights only, not on their order or what was there before.
+///
+/// The points may have owners that are no members any more: they are passed over, as if they were not there. So a host that
+/// leaves for a while costs no rebuilding.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    points: Arc<Points>,
+    /// The position of each owner, or [`ABSENT`].
+    positions: Box<[u32]>,
+}
+
+/// The position of an owner that is no member.
+const ABSENT: u32 = u32::MAX;
+
 impl Ring {
-    fn new(points: Vec<Point>) -> Self {
+    /// The ring of `members`, made from the one before if there is one: a change costs one pass instead of a sort.
+    pub(crate) fn new(members: &[Arc<Member>], before: Option<&Ring>) -> Self {
+        let halvings = halvings(members);
+        let before = before.map(|before| &before.points);
+        let before = before.filter(|points| points.halvings == halvings);
+        let Some(before) = before else {
+            return Ring::build(members, halvings, None);
+        };
+        let here: HashMap<&HostId, u32> = (0..)
+            .zip(members)
+            .map(|(position, member)| (member.host.id(), position))
+            .collect();
+        let position = |(id, weight): &(HostId, u32)| {
+            let position = *here.get(id)?;
+            (members[position as usize].weight == *weight).then_some(position)
+        };
+        let positions: Vec<Option<u32>> = before.owners.iter().map(position).collect();
+        let known = positions.iter().flatten().count();
+        if known == members.len() && known * 2 > before.owners.len() {
+            let positions = positions.into_iter();
+            return Ring {
+                points: Arc::clone(before),
+                positions: positions.map(|it| it.unwrap_or(ABSENT)).collect(),
+            };
+        }
+        Ring::build(members, halvings, Some((before, positions)))
+    }
+
+    fn build(
+        members: &[Arc<Member>],
+        halvings: u32,
+        before: Option<(&Arc<Points>, Vec<Option<u32>>)>,
+    ) -> Self {
+        let mut is_known = vec![false; members.len()];
+        let mut kept = Vec::new();
+        if let Some((before, positions)) = before {
+            for position in positions.iter().flatten() {
+                is_known[*position as usize] = true;
+            }
+            let points = before.points.iter();
+            kept.extend(points.filter_map(|point| {
+                positions[point.owner as usize].map(|owner| Point { owner, ..*point })
+            }));
+        }
+        let mut added = Vec::new();
+        for (member, owner) in members.iter().zip(0..) {
+            if !is_known[owner as usize] {
+                let count = points_of(member.weight, halvings);
+                let hashes = chain(member.host.id(), count);
+                added.extend(hashes.map(|hash| Point { hash, owner }));
+            }
+        }
+        // The hashes first: the ids are elsewhere in memory, and hardly ever needed.
+        let order = |a: &Point, b: &Point| {
+            let id = |point: &Point| members[point.owner as usize].host.id();
+            a.hash.cmp(&b.hash).then_with(|| id(a).cmp(id(b)))
+        };
+        added.sort_unstable_by(order);
+        let owners = members.iter();
+        let owners = owners.map(|member| (member.host.id().clone(), member.weight));
+        Ring {
+            points: Arc::new(Points::new(
+                merge(kept, added, |a, b| order(a, b).is_le()),
+                owners.collect(),
+                halvings,
+            )),
+            positions: (0..members.len() as u32).collect(),
+        }
+    }
+
+    /// The positions clockwise from `key`, once around the ring, each as often as it has points.
+    #[inline]
+    pub(crate) fn walk(&self, key: &[u8]) -> impl Iterator<Item = usize> {
+        let Points { points, .. } = &*self.points;
+        let (before, after) = points.split_at(self.points.first(crc32fast::hash(key)));
+        let owners = after.iter().chain(before).map(|point| point.owner);
+        let positions = owners.map(|owner| self.positions[owner as usize]);
+        let present = positions.filter(|&position| position != ABSENT);
+        present.map(|position| position as usize)
+    }
+}
+
+impl Points {
+    fn new(points: Vec<Point>, owners: Vec<(HostId, u32)>, halvings: u32) -> Self {
         let buckets = (points.len() / POINTS_PER_BUCKET).next_power_of_two();
         let bits = buckets
             .trailing_zeros()
@@ -50,95 +150,23 @@ impl Ring {
             }
             buckets.push(first as u32);
         }
-        Ring {
+        Points {
             points,
             buckets,
             shift,
+            owners,
+            halvings,
         }
     }
 
-    /// The owners clockwise from `key`, once around the ring, each as often as it has points.
-    pub(crate) fn walk(&self, key: &[u8]) -> impl Iterator<Item = usize> {
-        let hash = crc32fast::hash(key);
+    /// The index of the first point that is not below `hash`.
+    fn first(&self, hash: u32) -> usize {
         let mut first = self.buckets[(hash >> self.shift) as usize] as usize;
         while first < self.points.len() && self.points[first].hash < hash {
             first += 1;
         }
-        let (before, after) = self.points.split_at(first);
-        after
-            .iter()
-            .chain(before)
-            .map(|point| point.position as usize)
+        first
     }
-}
-
-/// Builds each ring from the previous one, so that a change costs one pass instead of a sort.
-#[derive(Debug, Default)]
-pub(crate) struct RingBuilder {
-    previous: Mutex<Option<PreviousRing>>,
-}
-
-#[derive(Debug)]
-struct PreviousRing {
-    ring: Arc<Ring>,
-    slots: Arc<[Arc<Slot>]>,
-    halvings: u32,
-}
-
-impl RingBuilder {
-    /// The ring of `slots`. It depends on their ids and weights only, not on their order or the previous ring.
-    pub(crate) fn ring(&self, slots: &Arc<[Arc<Slot>]>) -> Arc<Ring> {
-        let mut last = self.previous.lock().unwrap_or_else(PoisonError::into_inner);
-        let halvings = halvings(slots);
-        let (kept, known) = match last.as_ref() {
-            Some(last) if last.halvings == halvings => carried_points(last, slots),
-            _ => (Vec::new(), vec![false; slots.len()]),
-        };
-        let mut added = Vec::new();
-        for (position, _) in known.iter().enumerate().filter(|(_, known)| !**known) {
-            let host = &slots[position].host;
-            let count = points_of(host.weight(), halvings);
-            added.extend(chain(host.id(), count).map(|hash| Point {
-                hash,
-                position: position as u32,
-            }));
-        }
-        let order = |point: &Point| (point.hash, slots[point.position as usize].host.id());
-        added.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
-        let ring = Arc::new(Ring::new(merge(kept, added, |a, b| order(a) <= order(b))));
-        *last = Some(PreviousRing {
-            ring: Arc::clone(&ring),
-            slots: Arc::clone(slots),
-            halvings,
-        });
-        ring
-    }
-}
-
-/// The points of `last` whose hosts are still members with the same weight, moved to their new positions, and a flag
-/// for each of these positions.
-fn carried_points(last: &PreviousRing, slots: &[Arc<Slot>]) -> (Vec<Point>, Vec<bool>) {
-    let now: HashMap<&HostId, usize> = slots
-        .iter()
-        .enumerate()
-        .map(|(position, slot)| (slot.host.id(), position))
-        .collect();
-    let mut known = vec![false; slots.len()];
-    let moved: Vec<Option<u32>> = last
-        .slots
-        .iter()
-        .map(|old| {
-            let position = *now.get(old.host.id())?;
-            (slots[position].host.weight() == old.host.weight()).then(|| {
-                known[position] = true;
-                position as u32
-            })
-        })
-        .collect();
-    let points = last.ring.points.iter().filter_map(|point| {
-        moved[point.position as usize].map(|position| Point { position, ..*point })
-    });
-    (points.collect(), known)
 }
 
 fn merge(a: Vec<Point>, b: Vec<Point>, in_order: impl Fn(&Point, &Point) -> bool) -> Vec<Point> {
@@ -156,12 +184,12 @@ fn merge(a: Vec<Point>, b: Vec<Point>, in_order: impl Fn(&Point, &Point) -> bool
 /// How often the number of points of every host is halved to fit all into [`MAX_POINTS`]. A host keeps the first points
 /// of its chain, so a thinner ring is a subset of the full one. Only a change of this number moves keys between hosts
 /// that stay.
-fn halvings(slots: &[Arc<Slot>]) -> u32 {
+fn halvings(members: &[Arc<Member>]) -> u32 {
     let total = |halvings| -> u64 {
-        slots
+        let points = members
             .iter()
-            .map(|slot| points_of(slot.host.weight(), halvings))
-            .sum()
+            .map(|member| points_of(member.weight, halvings));
+        points.sum()
     };
     (0..u32::BITS)
         .find(|&halvings| total(halvings) <= MAX_POINTS)
@@ -201,60 +229,54 @@ fn split(id: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pool_stats::PoolStats;
+    use super::super::member::members_of;
     use super::*;
-    use crate::{Clock, Host};
 
-    fn slots(hosts: &[(&str, u32)]) -> Arc<[Arc<Slot>]> {
-        let slot = |&(id, weight): &(&str, u32)| {
-            let host = Host::named(id, "127.0.0.1:1".parse().expect("an address"));
-            let host = Arc::new(host.with_weight(weight).expect("a weight in range"));
-            Arc::new(Slot::new(
-                host,
-                None,
-                Arc::new(PoolStats::new(Clock::manual())),
-            ))
-        };
-        hosts.iter().map(slot).collect()
-    }
-
-    fn owners(ring: &Ring, slots: &[Arc<Slot>]) -> Vec<(u32, String)> {
+    /// The points of members, each with its owner.
+    fn owners(ring: &Ring) -> Vec<(u32, String)> {
+        let points = ring.points.points.iter();
+        let present = points.filter(|point| ring.positions[point.owner as usize] != ABSENT);
         let owner = |point: &Point| {
-            let id = slots[point.position as usize].host.id();
+            let (id, _) = &ring.points.owners[point.owner as usize];
             (point.hash, id.to_string())
         };
-        ring.points.iter().map(owner).collect()
+        present.map(owner).collect()
     }
 
     proptest::proptest! {
         #[test]
         fn a_ring_built_stepwise_equals_one_built_at_once(
             steps in proptest::collection::vec((0usize..8, 0u32..4), 1..30),
+            key: [u8; 4],
         ) {
             let names = ["a:1", "b:1", "c:1", "d:2", "e:2", "f", "[::1]:80", "h:80"];
-            let ring_builder = RingBuilder::default();
-            let mut members: Vec<(&str, u32)> = vec![("z:9", 1)];
+            let mut hosts: Vec<(&str, u32)> = vec![("z:9", 1)];
+            let mut grown: Option<Ring> = None;
             for (name, weight) in steps {
-                members.retain(|(member, _)| *member != names[name]);
+                hosts.retain(|(host, _)| *host != names[name]);
                 if weight > 0 {
-                    members.insert(members.len() / 2, (names[name], weight));
+                    hosts.insert(hosts.len() / 2, (names[name], weight));
                 }
-                let slots = slots(&members);
-                let grown = ring_builder.ring(&slots);
-                let fresh = RingBuilder::default().ring(&slots);
-                proptest::prop_assert_eq!(owners(&grown, &slots), owners(&fresh, &slots));
-                proptest::prop_assert_eq!(grown.points.len() as u64, members.iter().map(|(_, w)| u64::from(*w) * 160).sum::<u64>());
+                let members = members_of(&hosts);
+                let ring = Ring::new(&members, grown.as_ref());
+                let fresh = Ring::new(&members, None);
+                proptest::prop_assert_eq!(owners(&ring), owners(&fresh));
+                let points = hosts.iter().map(|(_, weight)| u64::from(*weight) * 160);
+                proptest::prop_assert_eq!(owners(&ring).len() as u64, points.sum::<u64>());
+                proptest::prop_assert!(ring.walk(&key).eq(fresh.walk(&key)));
+                grown = Some(ring);
             }
         }
 
         #[test]
         fn a_walk_begins_at_the_first_point_not_below_the_hash(key: [u8; 6]) {
-            let slots = slots(&[("a:1", 1), ("b:1", 2), ("c:1", 1)]);
-            let ring = RingBuilder::default().ring(&slots);
+            let members = members_of(&[("a:1", 1), ("b:1", 2), ("c:1", 1)]);
+            let ring = Ring::new(&members, None);
+            let points = &ring.points.points;
             let hash = crc32fast::hash(&key);
-            let expected = ring.points.iter().find(|p| p.hash >= hash).unwrap_or(&ring.points[0]);
-            proptest::prop_assert_eq!(ring.walk(&key).next(), Some(expected.position as usize));
-            proptest::prop_assert_eq!(ring.walk(&key).count(), ring.points.len());
+            let expected = points.iter().find(|p| p.hash >= hash).unwrap_or(&points[0]);
+            proptest::prop_assert_eq!(ring.walk(&key).next(), Some(expected.owner as usize));
+            proptest::prop_assert_eq!(ring.walk(&key).count(), points.len());
         }
     }
 
@@ -262,16 +284,8 @@ mod tests {
     fn the_ring_is_bounded_for_any_weights() {
         let names: Vec<String> = (0..2_000).map(|i| format!("h{i}:80")).collect();
         let hosts: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 10_000)).collect();
-        let ring = RingBuilder::default().ring(&slots(&hosts));
-        assert!(
-            ring.points.len() as u64 <= MAX_POINTS,
-            "{} points",
-            ring.points.len()
-        );
-        assert!(
-            ring.points.len() as u64 > MAX_POINTS / 3,
-            "{} points",
-            ring.points.len()
-        );
+        let points = Ring::new(&members_of(&hosts), None).points.points.len() as u64;
+        assert!(points <= MAX_POINTS, "{points} points");
+        assert!(points > MAX_POINTS / 3, "{points} points");
     }
 }

@@ -1,53 +1,73 @@
-//! The current snapshot of a balancer, read without touching memory that other threads write.
+//! The current snapshot, cached by each thread.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::generic_balancer::Snapshot;
+use super::balancer::Snapshot;
 
-/// Snapshots that a thread caches. Balancers beyond this number evict each other, and a read then costs as much as
-/// without a cache.
-const CACHED_SNAPSHOTS: usize = 8;
+/// Numbers the published snapshots, so that a thread knows which one it has cached. 0 = none.
+static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
-/// Numbers the cells, so that a thread knows which cell a cached snapshot belongs to.
-static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+/// The indices of the cells. That of a dropped cell is used again, so the caches of threads do not grow with every reload.
+static INDICES: Mutex<Indices> = Mutex::new(Indices {
+    free: Vec::new(),
+    used: 0,
+});
+
+struct Indices {
+    free: Vec<usize>,
+    used: usize,
+}
 
 thread_local! {
-    static CACHE: RefCell<[Option<CachedSnapshot>; CACHED_SNAPSHOTS]> = const { RefCell::new([const { None }; CACHED_SNAPSHOTS]) };
+    /// By the index of the cell.
+    static CACHE: RefCell<Vec<CachedSnapshot>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The last snapshot that a thread read from one cell.
 ///
-/// It may stay until the thread reads again or ends, so each thread keeps at most [`CACHED_SNAPSHOTS`] outdated ones
-/// alive. They only cost memory.
+/// It stays until the thread reads again, from this cell or one that has its index later, or ends: an outdated snapshot may
+/// cost memory for a while, nothing else.
+#[derive(Default)]
 struct CachedSnapshot {
-    cell: u64,
     generation: u64,
     snapshot: Arc<Snapshot>,
 }
 
 /// A snapshot that is replaced as a whole.
 ///
-/// One writer at a time stores the snapshot and then raises the generation; a reader that sees the generation (acquire)
-/// sees its snapshot or a newer one. A usual read is one load of the generation: the two locked instructions of a read
-/// of an `ArcSwap` were a quarter of a pick.
+/// One writer at a time stores the snapshot and then its generation; a reader that sees the generation (acquire) sees its
+/// snapshot or a newer one. A usual read is one load of the generation: the two locked instructions of a read of an
+/// `ArcSwap` were a quarter of a pick.
 #[derive(Debug)]
 pub(super) struct SnapshotCell {
-    id: u64,
+    index: usize,
     generation: AtomicU64,
     snapshot: ArcSwap<Snapshot>,
 }
 
 impl Default for SnapshotCell {
     fn default() -> Self {
+        let mut indices = INDICES.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = indices.free.pop().unwrap_or_else(|| {
+            indices.used += 1;
+            indices.used - 1
+        });
         SnapshotCell {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            generation: AtomicU64::new(0),
+            index,
+            generation: AtomicU64::new(GENERATIONS.fetch_add(1, Ordering::Relaxed)),
             snapshot: ArcSwap::default(),
         }
+    }
+}
+
+impl Drop for SnapshotCell {
+    fn drop(&mut self) {
+        let mut indices = INDICES.lock().unwrap_or_else(PoisonError::into_inner);
+        indices.free.push(self.index);
     }
 }
 
@@ -55,7 +75,8 @@ impl SnapshotCell {
     /// Replaces the snapshot. Must not be called concurrently.
     pub(super) fn publish(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
-        self.generation.fetch_add(1, Ordering::Release);
+        let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
+        self.generation.store(generation, Ordering::Release);
     }
 
     /// The current snapshot, without the cache.
@@ -64,17 +85,27 @@ impl SnapshotCell {
     }
 
     /// Reads the current snapshot. `read` must not read another balancer's.
+    #[inline]
     pub(super) fn read<R>(&self, read: impl FnOnce(&Snapshot) -> R) -> R {
-        CACHE.with_borrow_mut(|seen| {
+        CACHE.with_borrow_mut(|cache| {
             let generation = self.generation.load(Ordering::Acquire);
-            let entry = &mut seen[(self.id % CACHED_SNAPSHOTS as u64) as usize];
-            entry.take_if(|seen| seen.cell != self.id || seen.generation != generation);
-            let seen = entry.get_or_insert_with(|| CachedSnapshot {
-                cell: self.id,
-                generation,
-                snapshot: self.load(),
-            });
-            read(&seen.snapshot)
+            match cache.get(self.index) {
+                Some(cached) if cached.generation == generation => read(&cached.snapshot),
+                _ => read(self.refresh(cache, generation)),
+            }
         })
+    }
+
+    #[cold]
+    fn refresh<'a>(&self, cache: &'a mut Vec<CachedSnapshot>, generation: u64) -> &'a Snapshot {
+        if cache.len() <= self.index {
+            cache.resize_with(self.index + 1, CachedSnapshot::default);
+        }
+        let cached = &mut cache[self.index];
+        *cached = CachedSnapshot {
+            generation,
+            snapshot: self.load(),
+        };
+        &cached.snapshot
     }
 }

@@ -1,83 +1,119 @@
-//! The side effects of a pick, so that the same code serves real picks and dry runs.
+//! What a pick finds about the hosts, for its explanation.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::RefCell;
 
 use super::explanation::CandidateReason;
-use super::pick_request::PickRequest;
-use super::picker::DynPicker;
-use super::rng::thread_random;
 
-/// The side effects of a pick. [`NoTrace`] performs them; a [`DryRun`](super::DryRun) keeps them to itself, and records
-/// what the pick finds about the hosts.
-pub(crate) trait PickTrace {
-    /// What `picker` picks in this mode.
-    fn pick(&self, picker: &dyn DynPicker, request: &PickRequest<'_>) -> Option<usize>;
+/// Records what a pick finds. A pick that is not explained has a trace that records nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trace<'a>(Option<&'a Recording>);
 
-    /// 64 uniform bits that do not depend on a seed.
-    fn draw(&self) -> u64;
-
-    /// Reads the atomic; the following methods work likewise. `order` must be valid for loads and stores.
-    fn load(&self, cell: &AtomicU64, order: Ordering) -> u64;
-    fn store(&self, cell: &AtomicU64, value: u64, order: Ordering);
-    fn fetch_add(&self, cell: &AtomicU64, more: u64, order: Ordering) -> u64;
-    fn fetch_min(&self, cell: &AtomicU64, value: u64, order: Ordering);
-    /// Returns `false` if the value was not `seen`.
-    fn compare_exchange(&self, cell: &AtomicU64, seen: u64, value: u64, order: Ordering) -> bool;
-
-    /// The pick considers the host at `position`.
-    fn visit(&self, position: usize);
-    /// The pick compares the host by this load.
-    fn record_load(&self, position: usize, load: f64);
-    /// The pick rejects the host.
-    fn reject(&self, position: usize, reason: CandidateReason);
+/// What was recorded.
+#[derive(Debug)]
+pub(super) struct Recording {
+    /// By position.
+    hosts: RefCell<Vec<HostTrace>>,
+    /// Positions in the order in which the pick considered them.
+    order: RefCell<Vec<usize>>,
 }
 
-/// A real pick: side effects happen, nothing is recorded.
-#[derive(Debug)]
-pub(crate) struct NoTrace;
+/// What is known of a host.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct HostTrace {
+    is_listed: bool,
+    /// The load that was compared.
+    pub(super) load: Option<f64>,
+    /// The score that was compared.
+    pub(super) score: Option<f64>,
+    /// Why the host was last rejected.
+    pub(super) reason: Option<CandidateReason>,
+}
 
-impl PickTrace for NoTrace {
-    #[inline]
-    fn pick(&self, picker: &dyn DynPicker, request: &PickRequest<'_>) -> Option<usize> {
-        picker.dyn_pick(request)
+/// A host in the order of an algorithm; see [`Picker::rank`](super::Picker::rank).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ranked {
+    pub(crate) position: usize,
+    /// What the algorithm compares, lower is better.
+    pub(crate) load: Option<f64>,
+    /// What the algorithm ranks by, higher is better.
+    pub(crate) score: Option<f64>,
+    /// Why it is not picked, unless something else excludes it.
+    pub(crate) reason: CandidateReason,
+}
+
+impl Ranked {
+    pub(crate) fn new(position: usize, load: Option<f64>, reason: CandidateReason) -> Self {
+        Ranked {
+            position,
+            load,
+            score: None,
+            reason,
+        }
+    }
+}
+
+impl<'a> Trace<'a> {
+    /// Records nothing.
+    pub(super) const NONE: Trace<'static> = Trace(None);
+
+    /// Whether the pick is only explained: then it must write nothing, not even hints.
+    pub(crate) fn is_explanation(&self) -> bool {
+        self.0.is_some()
     }
 
+    /// The pick considers the host at `position`.
     #[inline]
-    fn draw(&self) -> u64 {
-        thread_random()
+    pub(crate) fn visit(&self, position: usize) {
+        if let Some(recording) = self.0 {
+            recording.list(position);
+        }
     }
 
+    /// The pick rejects the host.
     #[inline]
-    fn load(&self, cell: &AtomicU64, order: Ordering) -> u64 {
-        cell.load(order)
+    pub(crate) fn reject(&self, position: usize, reason: CandidateReason) {
+        if let Some(recording) = self.0 {
+            recording.hosts.borrow_mut()[position].reason = Some(reason);
+        }
+    }
+}
+
+impl Recording {
+    pub(super) fn new(hosts: usize) -> Self {
+        Recording {
+            hosts: RefCell::new(vec![HostTrace::default(); hosts]),
+            order: RefCell::new(Vec::with_capacity(hosts)),
+        }
     }
 
-    #[inline]
-    fn store(&self, cell: &AtomicU64, value: u64, order: Ordering) {
-        cell.store(value, order);
+    pub(super) fn trace(&self) -> Trace<'_> {
+        Trace(Some(self))
     }
 
-    #[inline]
-    fn fetch_add(&self, cell: &AtomicU64, more: u64, order: Ordering) -> u64 {
-        cell.fetch_add(more, order)
+    fn list(&self, position: usize) {
+        let listed = &mut self.hosts.borrow_mut()[position].is_listed;
+        if !std::mem::replace(listed, true) {
+            self.order.borrow_mut().push(position);
+        }
     }
 
-    #[inline]
-    fn fetch_min(&self, cell: &AtomicU64, value: u64, order: Ordering) {
-        cell.fetch_min(value, order);
+    /// Adds a host in the algorithm's order, whether the pick considered it or not.
+    pub(super) fn rank(&self, ranked: Ranked) {
+        self.list(ranked.position);
+        let host = &mut self.hosts.borrow_mut()[ranked.position];
+        host.load = ranked.load;
+        host.score = ranked.score;
+        host.reason = host.reason.or(Some(ranked.reason));
     }
 
-    #[inline]
-    fn compare_exchange(&self, cell: &AtomicU64, seen: u64, value: u64, order: Ordering) -> bool {
-        cell.compare_exchange(seen, value, order, order).is_ok()
+    /// All positions, those that the pick considered first, each with what is known of its host.
+    pub(super) fn into_host_traces(self) -> Vec<(usize, HostTrace)> {
+        let count = self.hosts.borrow().len();
+        (0..count).for_each(|position| self.list(position));
+        let (hosts, order) = (self.hosts.into_inner(), self.order.into_inner());
+        let positions = order.into_iter();
+        positions
+            .map(|position| (position, hosts[position]))
+            .collect()
     }
-
-    #[inline]
-    fn visit(&self, _: usize) {}
-
-    #[inline]
-    fn record_load(&self, _: usize, _: f64) {}
-
-    #[inline]
-    fn reject(&self, _: usize, _: CandidateReason) {}
 }

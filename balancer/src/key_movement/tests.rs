@@ -17,17 +17,13 @@ fn server(number: u8, weight: u32) -> Server {
 
 /// The share of the keys that move, and the minimum.
 fn movement(before: (&str, &[Server]), after: (&str, &[Server])) -> (f64, f64) {
-    let options = Options::new();
+    let algorithms = [before.0, after.0].map(|name| name.parse::<Algorithm>().expect("known"));
     let [old, new] = [before.1, after.1].map(|servers| {
         let hosts = servers.iter();
         Vec::from_iter(hosts.map(|(id, address, weight)| (id.as_str(), address.clone(), *weight)))
     });
-    let mapping = |algorithm, hosts| KeyMapping {
-        algorithm,
-        options: &options,
-        hosts,
-    };
-    let both = (mapping(before.0, &old), mapping(after.0, &new));
+    let mapping = |algorithm, hosts| KeyMapping { algorithm, hosts };
+    let both = (mapping(&algorithms[0], &old), mapping(&algorithms[1], &new));
     let mut movement = KeyMovement::new(both.0, both.1).expect("valid hosts");
     for number in 0..SAMPLES {
         let key = format!("key {number}");
@@ -39,13 +35,11 @@ fn movement(before: (&str, &[Server]), after: (&str, &[Server])) -> (f64, f64) {
     (movement.moved(), movement.minimum())
 }
 
-const HASHING: [&str; 3] = ["consistent_hash", "bounded", "ip_hash"];
+const HASHING: [&str; 4] = ["consistent_hash", "bounded", "maglev", "ip_hash"];
 
 #[test]
 fn only_the_algorithms_that_hash_say_so() {
-    let hashing = super::super::ALGORITHMS
-        .iter()
-        .filter(|info| info.is_hashing());
+    let hashing = crate::ALGORITHMS.iter().filter(|info| info.hashes());
     assert_eq!(Vec::from_iter(hashing.map(|info| info.name)), HASHING);
 }
 
@@ -95,10 +89,9 @@ fn another_algorithm_moves_all_keys_but_those_that_meet_by_chance() {
 #[test]
 fn without_a_host_there_is_no_share() {
     let hosts = [("a:80", HostAddress::from(([10, 0, 0, 1], 80)), 0)];
-    let options = Options::new();
+    let algorithm = "ip_hash".parse().expect("known");
     let mapping = KeyMapping {
-        algorithm: "ip_hash",
-        options: &options,
+        algorithm: &algorithm,
         hosts: &hosts,
     };
     let mut movement = KeyMovement::new(mapping, mapping).expect("valid hosts");

@@ -1,15 +1,15 @@
 use std::sync::Arc;
 
-use ballast_balancer::{Lease, Options, Selection, build, build_with};
+use ballast_balancer::{Lease, Options, Selection, build};
 use proptest::prelude::*;
 
-use super::{by_weight, host, hosts, pick};
+use super::{build_with, by_weight, host, hosts, pick};
 
 #[test]
 fn a_hot_key_spreads_over_several_hosts() {
     let all = hosts(10);
     let balancer = build("bounded", all.clone()).expect("a balancer");
-    let ring_host = pick(&*balancer, Selection::new().key(b"hot"));
+    let ring_host = pick(&balancer, Selection::new().key(b"hot"));
     let leases: Vec<Lease> = (0..100)
         .map(|_| {
             balancer
@@ -44,7 +44,7 @@ fn below_capacity_keys_stay_on_their_ring_host() {
         let key = key.to_le_bytes();
         let request = Selection::new().key(&key);
         let lease = bounded.lease(&request).expect("a host");
-        assert_eq!(*lease.host().id(), pick(&*ring, request));
+        assert_eq!(*lease.host().id(), pick(&ring, request));
     }
 }
 
@@ -79,9 +79,9 @@ fn the_total_counts_the_requests_of_members_only() {
 
 #[test]
 fn the_factor_is_between_1_and_100() {
-    for bad in ["0.99", "0", "-1", "NaN", "inf", "101", "1,25"] {
-        let options = Options::new().set("factor", bad);
-        let error = build_with("bounded", hosts(2), &options).expect_err("no such factor");
+    for bad in ["0.99", "0", "-1", "NaN", "inf", "101", "1.2.5"] {
+        let algorithm = format!("bounded(factor={bad})");
+        let error = build_with(&algorithm, hosts(2), &Options::new()).expect_err("no such factor");
         let expected = format!("`factor` is `{bad}`, expected a number from 1 to 100");
         assert_eq!(error.to_string(), expected);
     }
@@ -97,8 +97,8 @@ proptest! {
         percent in 100u64..300,
     ) {
         let all = by_weight(&weights);
-        let options = Options::new().set("factor", percent as f64 / 100.0);
-        let balancer = build_with("bounded", all.iter().cloned(), &options).expect("a balancer");
+        let algorithm = format!("bounded(factor={})", percent as f64 / 100.0);
+        let balancer = build_with(&algorithm, all.iter().cloned(), &Options::new()).expect("a balancer");
         let total_weight: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
         let mut leases = Vec::new();
         for (m, key) in (1u64..).zip(&keys) {

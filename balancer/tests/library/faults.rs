@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ballast_balancer::{Clock, Lease, Options, Selection, build_with};
+use ballast_balancer::{Clock, Lease, Options, Outcome, Selection};
 
-use super::hosts;
 use super::simulation::{Service, Simulation, quantile, share};
+use super::{build_with, hosts};
 
 const LOAD_AWARE: [&str; 2] = ["p2c", "least_load"];
 const SEEDS: std::ops::Range<u64> = 0..5;
@@ -103,8 +103,7 @@ fn spread_after_failure(name: &str, ago: Duration, seed: u64) -> Vec<u64> {
     let options = Options::new().seed(seed).clock(clock.clone());
     let balancer = build_with(name, all.clone(), &options).expect("a balancer");
     let lease = balancer.lease_of(all[0].id()).expect("a member");
-    lease.observe(Duration::from_millis(1), false);
-    drop(lease);
+    lease.finish(Outcome::failure(Duration::from_millis(1)));
     clock.advance(ago);
     let leases: Vec<Lease> = (0..5)
         .map(|_| balancer.lease(&Selection::new()).expect("a host"))
@@ -142,7 +141,7 @@ fn failures_carry_over_to_another_balancer() {
         let before = build();
         for _ in 0..5 {
             let lease = before.lease_of(all[0].id()).expect("a member");
-            lease.observe(Duration::from_millis(1), false);
+            lease.finish(Outcome::failure(Duration::from_millis(1)));
         }
         let after = build();
         let leases: Vec<Lease> = (0..5)
@@ -160,7 +159,7 @@ fn zero_latencies_do_not_make_a_host_slow() {
         let balancer = super::seeded(name, &all, 1);
         for _ in 0..300 {
             let lease = balancer.lease(&Selection::new()).expect("a host");
-            lease.observe(Duration::ZERO, true);
+            lease.finish(Outcome::success(Duration::ZERO));
         }
         let leases: Vec<Lease> = (0..30)
             .map(|_| balancer.lease(&Selection::new()).expect("a host"))

@@ -8,7 +8,7 @@ use super::{SEEDS, by_weight, counts, host, hosts, seeded};
 fn ties_are_spread_at_random() {
     for seed in SEEDS {
         let all = hosts(10);
-        let counts = counts(&*seeded("least_load", &all, seed), &all, 10_000);
+        let counts = counts(&seeded("least_load", &all, seed), &all, 10_000);
         assert!(
             counts.iter().all(|&count| count <= 1_500),
             "seed {seed}: {counts:?}"
@@ -23,7 +23,7 @@ fn ties_are_spread_at_random() {
 #[test]
 fn ties_are_spread_over_many_groups() {
     let all = hosts(1_000);
-    let counts = counts(&*seeded("least_load", &all, 1), &all, 100_000);
+    let counts = counts(&seeded("least_load", &all, 1), &all, 100_000);
     assert!(
         counts.iter().all(|&count| (50..=160).contains(&count)),
         "{counts:?}"

@@ -80,7 +80,7 @@ fn other_hosts_are_chosen_until_all_are_full() {
             }
             // A host with capacity again is found, whatever its position.
             let freed = leases.swap_remove(n / 2).host().id().clone();
-            assert_eq!(pick(&*balancer, request), freed, "{name}");
+            assert_eq!(pick(&balancer, request), freed, "{name}");
             let lease = balancer.lease(&request).expect("capacity for one");
             assert_eq!(*lease.host().id(), freed, "{name}");
             // `inc` counts regardless of the limit, and the end of a request above the limit frees no capacity.
@@ -135,7 +135,7 @@ fn a_tried_host_is_not_chosen_again_while_an_untried_one_is_full() {
         // Once every host has been tried, those with capacity are chosen again.
         let tried: Vec<HostId> = all.iter().map(|host| host.id().clone()).collect();
         assert_eq!(
-            pick(&*balancer, request.tried(&tried)),
+            pick(&balancer, request.tried(&tried)),
             *all[1].id(),
             "{name}"
         );
@@ -174,7 +174,7 @@ fn requests_of_a_full_host_go_to_the_next_hosts_on_the_ring() {
             let mut tried = Vec::new();
             // A retry goes to the owner that the key would have without the tried hosts.
             for _ in 0..5 {
-                let next = pick(&*balancer, request.tried(&tried));
+                let next = pick(&balancer, request.tried(&tried));
                 order.push(next.clone());
                 tried.push(next);
             }
@@ -194,7 +194,7 @@ fn the_load_of_a_full_host_spreads_over_all_others() {
         all[2] = limited(&all[2], 1);
         let balancer = seeded(name, &all, 1);
         let _full = balancer.lease_of(all[2].id()).expect("a member");
-        let counts = super::counts(&*balancer, &all, 10_000);
+        let counts = super::counts(&balancer, &all, 10_000);
         assert_eq!(counts[2], 0, "{name}");
         for count in [counts[0], counts[1], counts[3], counts[4]] {
             assert!((2_300..=2_700).contains(&count), "{name}: {counts:?}");

@@ -6,9 +6,12 @@ mod consistent_hash;
 mod contract;
 mod explain;
 mod faults;
+mod identity;
 mod ip_hash;
 mod least_load;
+mod least_time;
 mod limits;
+mod maglev;
 mod model;
 mod nginx;
 mod p2c;
@@ -16,11 +19,16 @@ mod random;
 mod round_robin;
 mod simulation;
 mod slow_start;
+mod typed;
+mod weights;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ballast_balancer::{Balancer, Host, HostId, Options, Selection, build_with};
+use ballast_balancer::{
+    Algorithm, Balancer, BalancerError, Host, HostId, Options, Outcome, Selection,
+};
 
 /// The seeds for which every statistical assertion must hold.
 const SEEDS: std::ops::Range<u64> = 0..100;
@@ -45,12 +53,28 @@ fn by_weight(weights: &[u32]) -> Vec<Arc<Host>> {
     each.map(|(i, &weight)| weighted(i, weight)).collect()
 }
 
-fn seeded(algorithm: &str, hosts: &[Arc<Host>], seed: u64) -> Box<dyn Balancer> {
+fn seeded(algorithm: &str, hosts: &[Arc<Host>], seed: u64) -> Balancer {
     let options = Options::new().seed(seed);
     build_with(algorithm, hosts.iter().cloned(), &options).expect("a balancer")
 }
 
-fn pick(balancer: &dyn Balancer, request: Selection<'_>) -> HostId {
+/// A balancer of an algorithm that may have options, as in `bounded(factor=1.5)`.
+fn build_with(
+    algorithm: &str,
+    hosts: impl IntoIterator<Item = Arc<Host>>,
+    options: &Options,
+) -> Result<Balancer, BalancerError> {
+    Balancer::new(algorithm.parse::<Algorithm>()?, hosts, options)
+}
+
+fn outcome(latency: Duration, succeeded: bool) -> Outcome {
+    match succeeded {
+        true => Outcome::success(latency),
+        false => Outcome::failure(latency),
+    }
+}
+
+fn pick(balancer: &Balancer, request: Selection<'_>) -> HostId {
     balancer
         .balance_host(&request)
         .expect("a host")
@@ -59,7 +83,7 @@ fn pick(balancer: &dyn Balancer, request: Selection<'_>) -> HostId {
 }
 
 /// Picks `m` times, each request ending at once, and counts by host in the order of `hosts`.
-fn counts(balancer: &dyn Balancer, hosts: &[Arc<Host>], m: usize) -> Vec<usize> {
+fn counts(balancer: &Balancer, hosts: &[Arc<Host>], m: usize) -> Vec<usize> {
     let mut by_id: HashMap<HostId, usize> = HashMap::new();
     for _ in 0..m {
         *by_id.entry(pick(balancer, Selection::new())).or_default() += 1;

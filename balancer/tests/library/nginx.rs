@@ -68,7 +68,7 @@ fn ballast_owners(hosts: &[(String, u32)], keys: &[String]) -> Vec<String> {
         Arc::new(host.with_weight(*weight).expect("a weight in range"))
     });
     let balancer = build("consistent-hash", members).expect("a balancer");
-    let owner = |key: &String| super::pick(&*balancer, Selection::new().key(key.as_bytes()));
+    let owner = |key: &String| super::pick(&balancer, Selection::new().key(key.as_bytes()));
     keys.iter().map(|key| owner(key).to_string()).collect()
 }
 

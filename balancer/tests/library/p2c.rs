@@ -2,12 +2,12 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ballast_balancer::{Balancer, Clock, Host, Lease, Options, Selection, build_with};
+use ballast_balancer::{Balancer, Clock, Host, Lease, Options, Selection};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{SEEDS, by_weight, hosts, seeded};
+use super::{SEEDS, build_with, by_weight, hosts, outcome, seeded};
 
 /// Places `m` requests that never end; returns the highest and the lowest load.
 fn fill(n: usize, m: usize, seed: u64) -> (u64, u64) {
@@ -69,16 +69,14 @@ fn the_key_has_no_influence_on_the_pair() {
 }
 
 /// A balancer with `load: peak_ewma` over three hosts that have all responded once in 10 ms.
-fn peak_ewma(clock: &Clock) -> (Vec<Arc<Host>>, Box<dyn Balancer>) {
+fn peak_ewma(clock: &Clock) -> (Vec<Arc<Host>>, Balancer) {
     let all = hosts(3);
-    let options = Options::new()
-        .seed(1)
-        .clock(clock.clone())
-        .set("load", "peak_ewma");
-    let balancer = build_with("p2c", all.iter().cloned(), &options).expect("a balancer");
+    let options = Options::new().seed(1).clock(clock.clone());
+    let balancer =
+        build_with("p2c(load=peak_ewma)", all.iter().cloned(), &options).expect("a balancer");
     while !all
         .iter()
-        .all(|host| send_request(&*balancer, host, clock, 10, true))
+        .all(|host| send_request(&balancer, host, clock, 10, true))
     {}
     (all, balancer)
 }
@@ -90,7 +88,7 @@ thread_local! {
 /// Sends one request. If it went to `host`, its latency is the given one, otherwise 10 ms; both vary by up to a fifth,
 /// as with real hosts. Returns whether it went to `host`.
 fn send_request(
-    balancer: &dyn Balancer,
+    balancer: &Balancer,
     host: &Arc<Host>,
     clock: &Clock,
     ms: u64,
@@ -105,13 +103,16 @@ fn send_request(
         (10, true)
     };
     let jitter = JITTER.with_borrow_mut(|rng| rng.gen_range(0.8..1.2));
-    lease.observe(Duration::from_millis(ms).mul_f64(jitter), succeeded);
+    lease.finish(outcome(
+        Duration::from_millis(ms).mul_f64(jitter),
+        succeeded,
+    ));
     is_chosen
 }
 
 /// How many of `m` requests, one every 10 ms, go to `host`.
 fn share(
-    balancer: &dyn Balancer,
+    balancer: &Balancer,
     host: &Arc<Host>,
     clock: &Clock,
     ms: u64,
@@ -128,7 +129,7 @@ fn peak_ewma_sends_a_slow_host_a_few_requests() {
     let clock = Clock::manual();
     let (all, balancer) = peak_ewma(&clock);
     // 60 s of 100 requests per second: one every 3 s is forced.
-    let slow = share(&*balancer, &all[1], &clock, 100, true, 6_000);
+    let slow = share(&balancer, &all[1], &clock, 100, true, 6_000);
     assert!((10..=30).contains(&slow), "{slow}");
 }
 
@@ -136,7 +137,7 @@ fn peak_ewma_sends_a_slow_host_a_few_requests() {
 fn peak_ewma_avoids_a_host_that_fails_fast() {
     let clock = Clock::manual();
     let (all, balancer) = peak_ewma(&clock);
-    let failing = share(&*balancer, &all[1], &clock, 1, false, 6_000);
+    let failing = share(&balancer, &all[1], &clock, 1, false, 6_000);
     assert!((10..=60).contains(&failing), "{failing}");
 }
 
@@ -144,9 +145,9 @@ fn peak_ewma_avoids_a_host_that_fails_fast() {
 fn peak_ewma_returns_to_a_recovered_host() {
     let clock = Clock::manual();
     let (all, balancer) = peak_ewma(&clock);
-    share(&*balancer, &all[1], &clock, 100, false, 1_000);
-    share(&*balancer, &all[1], &clock, 10, true, 1_000);
-    let recovered = share(&*balancer, &all[1], &clock, 10, true, 3_000);
+    share(&balancer, &all[1], &clock, 100, false, 1_000);
+    share(&balancer, &all[1], &clock, 10, true, 1_000);
+    let recovered = share(&balancer, &all[1], &clock, 10, true, 3_000);
     assert!((700..=1_300).contains(&recovered), "{recovered}");
 }
 

@@ -9,7 +9,7 @@ fn shares_are_uniform_for_every_seed() {
         for seed in SEEDS {
             let all = hosts(n);
             let found = chi_square(
-                &counts(&*seeded("random", &all, seed), &all, 100 * n),
+                &counts(&seeded("random", &all, seed), &all, 100 * n),
                 &vec![1; n],
             );
             assert!(found < critical, "n = {n}, seed {seed}: {found}");
@@ -23,7 +23,7 @@ fn shares_follow_the_weights_for_every_seed() {
     for seed in SEEDS {
         let all = by_weight(&weights);
         let found = chi_square(
-            &counts(&*seeded("random", &all, seed), &all, 10_000),
+            &counts(&seeded("random", &all, seed), &all, 10_000),
             &weights,
         );
         assert!(found < 27.9, "seed {seed}: {found}");
@@ -36,7 +36,7 @@ fn the_same_seed_gives_the_same_picks() {
     let run = |seed| {
         let balancer = seeded("random", &all, seed);
         (0..50)
-            .map(|_| super::pick(&*balancer, super::Selection::new()))
+            .map(|_| super::pick(&balancer, super::Selection::new()))
             .collect::<Vec<_>>()
     };
     assert_eq!(run(5), run(5));

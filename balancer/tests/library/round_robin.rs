@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{by_weight, host, hosts, seeded};
 
 /// The positions of the next `m` picks.
-fn sequence(balancer: &dyn Balancer, hosts: &[Arc<Host>], m: usize) -> Vec<usize> {
+fn sequence(balancer: &Balancer, hosts: &[Arc<Host>], m: usize) -> Vec<usize> {
     let next = |_| {
         let chosen = super::pick(balancer, Selection::new());
         hosts
@@ -24,7 +24,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 #[test]
 fn weights_5_1_1_are_interleaved() {
     let all = by_weight(&[5, 1, 1]);
-    let found = sequence(&*seeded("round_robin", &all, 1), &all, 7);
+    let found = sequence(&seeded("round_robin", &all, 1), &all, 7);
     assert_eq!(found, [0, 0, 1, 0, 2, 0, 0]);
 }
 
@@ -41,7 +41,7 @@ proptest! {
         let divisor = weights.iter().fold(0, |a, &b| gcd(a, b));
         let window: u32 = weights.iter().sum::<u32>() / divisor;
         let all = by_weight(&weights);
-        let found = sequence(&*seeded("round_robin", &all, 1), &all, start + 2 * window as usize);
+        let found = sequence(&seeded("round_robin", &all, 1), &all, start + 2 * window as usize);
         for at in [start, start + window as usize / 2, start + window as usize] {
             let window = &found[at..at + window as usize];
             for (position, weight) in weights.iter().enumerate() {
@@ -58,8 +58,8 @@ fn the_longest_exact_cycle_is_exact() {
     assert_eq!(weights.iter().sum::<u32>(), 65_536);
     let all = by_weight(&weights);
     let balancer = seeded("round_robin", &all, 1);
-    sequence(&*balancer, &all, 1_000);
-    let counts = super::counts(&*balancer, &all, 65_536);
+    sequence(&balancer, &all, 1_000);
+    let counts = super::counts(&balancer, &all, 65_536);
     assert_eq!(counts, weights.map(|weight| weight as usize));
 }
 
@@ -71,7 +71,7 @@ fn beyond_the_longest_cycle_shares_are_within_one_percent() {
     let total: u32 = weights.iter().sum();
     assert!(total > 65_536);
     let all = by_weight(&weights);
-    let counts = super::counts(&*seeded("round_robin", &all, 1), &all, total as usize);
+    let counts = super::counts(&seeded("round_robin", &all, 1), &all, total as usize);
     for (count, weight) in counts.into_iter().zip(weights) {
         let slack = (f64::from(weight) * 0.01).max(2.0);
         assert!(
@@ -85,14 +85,14 @@ fn beyond_the_longest_cycle_shares_are_within_one_percent() {
 fn a_membership_change_keeps_the_turn() {
     let all = hosts(6);
     let balancer = seeded("round_robin", &all[..5], 1);
-    assert_eq!(sequence(&*balancer, &all, 3), [0, 1, 2]);
+    assert_eq!(sequence(&balancer, &all, 3), [0, 1, 2]);
     balancer.add_host(host(5)).expect("no member");
-    assert_eq!(sequence(&*balancer, &all, 4), [3, 4, 5, 0]);
+    assert_eq!(sequence(&balancer, &all, 4), [3, 4, 5, 0]);
     // If the next host is removed, the one after it follows, and no host is repeated.
     balancer.remove_host(all[1].id()).expect("a member");
-    assert_eq!(sequence(&*balancer, &all, 6), [2, 3, 4, 5, 0, 2]);
+    assert_eq!(sequence(&balancer, &all, 6), [2, 3, 4, 5, 0, 2]);
     balancer.remove_host(all[0].id()).expect("a member");
-    assert_eq!(sequence(&*balancer, &all, 3), [3, 4, 5]);
+    assert_eq!(sequence(&balancer, &all, 3), [3, 4, 5]);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_flapping_host_does_not_favour_the_first_host() {
     for _ in 0..1_000 {
         balancer.remove_host(all[4].id()).expect("a member");
         balancer.add_host(host(4)).expect("no member");
-        for position in sequence(&*balancer, &all, 3) {
+        for position in sequence(&balancer, &all, 3) {
             counts[position] += 1;
         }
     }
@@ -121,10 +121,10 @@ fn retries_of_a_failing_host_spread_over_all_others() {
     let failing = [all[2].id().clone()];
     let mut counts = [0usize; 5];
     for _ in 0..10_000 {
-        let mut position = sequence(&*balancer, &all, 1)[0];
+        let mut position = sequence(&balancer, &all, 1)[0];
         if position == 2 {
             let request = Selection::new().tried(&failing);
-            let second = super::pick(&*balancer, request);
+            let second = super::pick(&balancer, request);
             position = all
                 .iter()
                 .position(|host| *host.id() == second)
@@ -145,15 +145,15 @@ fn another_balancer_continues_from_the_cursor() {
         let cycle: u32 = weights.iter().sum();
         for picks in 0..2 * cycle as usize {
             let before = seeded("round_robin", &all, 1);
-            sequence(&*before, &all, picks);
+            sequence(&before, &all, picks);
             let after = seeded("round_robin", &[], 1);
             all.iter()
                 .for_each(|host| after.add_host(Arc::clone(host)).unwrap());
-            sequence(&*after, &all, 3);
+            sequence(&after, &all, 3);
             after.seek(&before.cursor().expect("hosts take turns"));
             assert_eq!(
-                sequence(&*after, &all, 20),
-                sequence(&*before, &all, 20),
+                sequence(&after, &all, 20),
+                sequence(&before, &all, 20),
                 "{weights:?} after {picks}"
             );
         }
@@ -164,8 +164,8 @@ fn another_balancer_continues_from_the_cursor() {
 fn a_cursor_at_an_unknown_host_is_ignored() {
     let all = hosts(3);
     let balancer = seeded("round_robin", &all, 1);
-    sequence(&*balancer, &all, 1);
+    sequence(&balancer, &all, 1);
     let cursor = seeded("round_robin", &[host(9)], 1).cursor();
     balancer.seek(&cursor.expect("hosts take turns"));
-    assert_eq!(sequence(&*balancer, &all, 3), [1, 2, 0]);
+    assert_eq!(sequence(&balancer, &all, 3), [1, 2, 0]);
 }

@@ -5,11 +5,11 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ballast_balancer::{Balancer, Clock, Host, Lease, Options, Selection, build_with};
+use ballast_balancer::{Balancer, Clock, Host, Lease, Options, Selection};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::hosts;
+use super::{build_with, hosts, outcome};
 
 /// How a host responds.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +65,7 @@ struct Queue {
 pub(super) struct Simulation {
     pub(super) hosts: Vec<Arc<Host>>,
     pub(super) services: Vec<Service>,
-    pub(super) balancer: Box<dyn Balancer>,
+    pub(super) balancer: Balancer,
     clock: Clock,
     now: u64,
     rng: SmallRng,
@@ -153,8 +153,7 @@ impl Simulation {
         let Reverse((_, number, host)) = self.ends.pop()?;
         let Running { lease, arrived } = self.running.remove(&number)?;
         let latency = Duration::from_nanos(self.now - arrived);
-        lease.observe(latency, self.services[host].succeeds);
-        drop(lease);
+        lease.finish(outcome(latency, self.services[host].succeeds));
         self.queues[host].working -= 1;
         if let Some(next) = self.queues[host].waiting.pop_front() {
             self.start(host, next);

@@ -26,7 +26,7 @@ fn any_pool(rng: &mut SmallRng) -> (Arc<Pool>, Vec<PoolLease>) {
         .choose(rng)
         .expect("times");
     let pool = pool(&weights, |pool| {
-        pool.algorithm.info = balancer::AlgorithmInfo::find("ip_hash").expect("it is registered");
+        pool.algorithm.typed = "ip_hash".parse().expect("it is registered");
         for (host, backup) in pool.members.iter_mut().zip(&backups) {
             host.backup = *backup;
             host.max_in_flight = limit;

@@ -12,7 +12,7 @@ fn concurrent_changes_leave_a_consistent_pool() {
     const THREADS: u64 = 6;
     for algorithm in ["p2c", "least_load", "round_robin", "consistent_hash"] {
         let pool = pool(&[1, 2, 1, 0, 1], |pool| {
-            pool.algorithm.info = AlgorithmInfo::find(algorithm).expect("a registered algorithm");
+            pool.algorithm.typed = algorithm.parse().expect("a registered algorithm");
             pool.members[4].backup = true;
             pool.members[1].max_in_flight = Some(3);
             pool.ejection = Some(ejection(Duration::from_micros(50)));

@@ -76,7 +76,7 @@ fn changed(pair: &PoolPair<'_>, old: &Host, new: &Host) -> Option<HostPlan> {
 /// Whether a host that begins to serve would come to its share slowly.
 fn starts_slowly(pair: &PoolPair<'_>, host: &Host) -> bool {
     let pool = pair.after;
-    pool.slow_start.is_some() && !pool.algorithm.info.is_hashing() && host.weight > 0
+    pool.slow_start.is_some() && !pool.algorithm.info().hashes() && host.weight > 0
 }
 
 fn planned(host: &Host) -> PlannedHost {

@@ -49,7 +49,7 @@ impl KeyBudget {
 
 /// What becomes of the keys of a pool. Sampling ends at `deadline`.
 pub(super) fn key_plan(pair: &PoolPair<'_>, deadline: Instant) -> KeyPlan {
-    let is_bound = |algorithm: &Algorithm| algorithm.info.is_hashing();
+    let is_bound = |algorithm: &Algorithm| algorithm.info().hashes();
     let plan = KeyPlan {
         bound_before: is_bound(&pair.before.algorithm),
         bound_after: is_bound(&pair.after.algorithm),
@@ -102,8 +102,7 @@ fn mapping<'a>(
     hosts: &'a [(&'a str, HostAddress, u32)],
 ) -> KeyMapping<'a> {
     KeyMapping {
-        algorithm: algorithm.info.name,
-        options: &algorithm.options,
+        algorithm: &algorithm.typed,
         hosts,
     }
 }

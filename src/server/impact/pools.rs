@@ -66,7 +66,7 @@ fn new_pool(pool: &config::Pool) -> PoolPlan {
     PoolPlan {
         name: pool.name.clone(),
         algorithm_before: None,
-        algorithm_after: Some(pool.algorithm.info.name.to_owned()),
+        algorithm_after: Some(pool.algorithm.info().name.to_owned()),
         keys: None,
         hosts: hosts_of(pool).iter().map(added).collect(),
         checks: pool.health_check.as_ref().map(|_| ChecksPlan::Begin),
@@ -78,7 +78,7 @@ fn removed_pool(pool: &config::Pool, live: Option<&Pool>) -> PoolPlan {
     let void_cookies = pool.sticky.as_ref().map(|_| "all: the pool is removed");
     PoolPlan {
         name: pool.name.clone(),
-        algorithm_before: Some(pool.algorithm.info.name.to_owned()),
+        algorithm_before: Some(pool.algorithm.info().name.to_owned()),
         algorithm_after: None,
         keys: None,
         hosts: hosts_of(pool)
@@ -99,8 +99,8 @@ fn changed_pool(pair: PoolPair<'_>) -> Option<PoolPlan> {
     let hosts = host_plans(&pair);
     let plan = PoolPlan {
         name: after.name.clone(),
-        algorithm_before: Some(before.algorithm.info.name.to_owned()),
-        algorithm_after: Some(after.algorithm.info.name.to_owned()),
+        algorithm_before: Some(before.algorithm.info().name.to_owned()),
+        algorithm_after: Some(after.algorithm.info().name.to_owned()),
         keys: None,
         checks: checks_plan(before, after),
         void_cookies: void_cookies(&pair, hosts.iter().any(|host| host.after.is_none())),

@@ -1,0 +1,23 @@
+//! What an algorithm's file says of it to people.
+
+/// What an algorithm is called, and the options that it has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Info {
+    pub(crate) name: &'static str,
+    pub(crate) summary: &'static str,
+    /// What is hashed; empty if nothing is.
+    pub(crate) hashes: &'static str,
+    pub(crate) options: &'static [OptionInfo],
+}
+
+/// An option of an algorithm.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct OptionInfo {
+    /// The name in configurations.
+    pub name: &'static str,
+    /// The default value.
+    pub default: &'static str,
+    /// One line: what the option does, and its values.
+    pub help: &'static str,
+}
