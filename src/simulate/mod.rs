@@ -21,7 +21,7 @@ mod traffic;
 
 pub(crate) use latencies::LatencyReport;
 pub(crate) use plot::plot;
-pub(crate) use report::{AlgorithmReport, Report};
+pub(crate) use report::{AlgorithmReport, HostReport, Report};
 pub(crate) use scenario::{Failing, RunLength, Scenario, ScenarioError, Settings, Slowdown};
 pub(crate) use traffic::ServiceDistribution;
 

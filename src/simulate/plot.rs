@@ -32,7 +32,7 @@ svg { background: #0d1117; } text { fill: #f0f6fc; } .note { fill: #9198a1; }
 }
 ";
 
-/// An SVG file on its own: neither scripts nor fonts nor anything else from outside.
+/// An SVG file on its own, with `about` below the title: neither scripts nor fonts nor anything else from outside.
 pub(crate) fn plot(report: &Report, about: &str) -> String {
     let mut svg = Svg::default();
     let title = format!("pool {}", report.pool);
@@ -54,6 +54,8 @@ fn latency_chart(svg: &mut Svg, report: &Report, top: f64) -> f64 {
         svg.text("note", (x + 10.0, top + 16.0), Anchor::Start, label);
         x += 64.0;
     }
+    let beside = (RIGHT + 12.0, top + HEAD - 12.0);
+    svg.text("note", beside, Anchor::Start, "p50, p99");
     let scale = Scale::of(algorithms.iter().filter_map(|algorithm| algorithm.latency));
     for decade in scale.first..=scale.last {
         let millis = 10f64.powi(decade);

@@ -62,7 +62,7 @@ pub(crate) struct Failing {
     pub(crate) time: Option<Duration>,
 }
 
-/// A pool under load. Every value is usable, so a run cannot fail.
+/// A pool under load.
 #[derive(Debug)]
 pub(crate) struct Scenario {
     pub(crate) pool: String,

@@ -131,7 +131,7 @@ fn a_pool_without_a_queue_refuses_as_many_as_erlang_says() {
     let pool = pool(2, "limits: { max_in_flight: 4, queue: 0 }");
     let settings = Settings {
         rate: 600.0,
-        length: RunLength::Requests(50_000),
+        length: RunLength::Requests(30_000),
         concurrency: 4,
         ..settings()
     };

@@ -91,7 +91,8 @@ pub(super) fn run(args: SimulateArg) -> Result<(), CliError> {
     let scenario = Scenario::new(pool, settings(args)).map_err(usage_error)?;
     let report = simulate(&scenario).map_err(usage_error)?;
     if let Some(file) = file {
-        fs::write(&file, plot(&report, &view::about(&report)))
+        let about = format!("{}; {}", view::about(&report), view::load(&report));
+        fs::write(&file, plot(&report, &about))
             .map_err(|error| runtime_error(format!("cannot write {}: {error}", file.display())))?;
     }
     let mut terminal = Terminal::new();

@@ -1,12 +1,12 @@
 //! Formats the results of a simulation as lines for a terminal.
 
 use crate::cli::terminal::{Style, StyledLine};
-use crate::simulate::{AlgorithmReport, LatencyReport, Report, ServiceDistribution};
+use crate::simulate::{AlgorithmReport, HostReport, LatencyReport, Report, ServiceDistribution};
 
 /// Hosts of an algorithm that are shown.
 const MAX_HOSTS: usize = 32;
 
-/// A share of busy places from which queues grow without end.
+/// A host of which so much is busy gets more requests than it serves.
 const SATURATED: f64 = 0.99;
 
 const SUMMARY: [&str; 7] = [
@@ -33,7 +33,7 @@ pub(super) fn lines(report: &Report) -> Vec<StyledLine> {
     let title = StyledLine::new(format!("pool {}", report.pool), Style::Title);
     let mut lines = vec![
         title.and(format!(": {}", about(report)), Style::Plain),
-        load(report),
+        load_line(report),
         StyledLine::default(),
     ];
     let rows = report.algorithms.iter().map(summary);
@@ -66,22 +66,27 @@ pub(super) fn about(report: &Report) -> String {
     )
 }
 
-fn load(report: &Report) -> StyledLine {
+/// The load as a share of the capacity.
+pub(super) fn load(report: &Report) -> String {
     let percent = report.load * 100.0;
-    let line = match report.is_overloaded() {
-        true => StyledLine::new(
-            format!("overloaded: {percent:.0} % of capacity"),
+    match report.is_overloaded() {
+        true => format!("overloaded: {percent:.0} % of capacity"),
+        false => format!("{percent:.0} % of capacity"),
+    }
+}
+
+fn load_line(report: &Report) -> StyledLine {
+    let (style, consequence) = match report.is_overloaded() {
+        true => (
             Style::Bad,
-        )
-        .and(
             "; queues grow throughout, so what follows depends on the length of the run",
-            Style::Plain,
         ),
-        false => StyledLine::new(format!("{percent:.0} % of capacity"), Style::Plain),
+        false => (Style::Plain, ""),
     };
-    let warm_up = report.warm_up_seconds;
-    let measured = format!("; measured after the first {warm_up:.3} s");
-    line.and(measured, Style::Plain)
+    let measured = format!("; measured after the first {:.3} s", report.warm_up_seconds);
+    let line = StyledLine::new(load(report), style);
+    line.and(consequence, Style::Plain)
+        .and(measured, Style::Plain)
 }
 
 fn summary(one: &AlgorithmReport) -> ([String; 7], Style) {
@@ -111,11 +116,18 @@ fn hosts(one: &AlgorithmReport) -> Vec<StyledLine> {
     let waited = match one.peak_waiting {
         0 => String::new(),
         peak => format!(
-            ", {:.2} on average and {peak} at most waited for a host that was not full",
+            ", {:.2} waited on average and {peak} at most while every host was full",
             one.mean_waiting
         ),
     };
-    let mut lines = vec![title.and(waited, Style::Plain)];
+    let is_saturated = |host: &&HostReport| host.utilization >= SATURATED;
+    let saturated = match one.hosts.iter().filter(is_saturated).count() {
+        0 => String::new(),
+        1 => ", a host is saturated: its queue grows throughout".to_owned(),
+        count => format!(", {count} hosts are saturated: their queues grow throughout"),
+    };
+    let title = title.and(waited, Style::Plain);
+    let mut lines = vec![title.and(saturated, Style::Bad)];
     let rows = one.hosts.iter().take(MAX_HOSTS).map(|host| {
         let name = host.name.as_deref().unwrap_or(&host.host);
         let mut label = name.to_owned();
@@ -135,7 +147,7 @@ fn hosts(one: &AlgorithmReport) -> Vec<StyledLine> {
             host.peak_queue.to_string(),
             host.failed.to_string(),
         ];
-        let style = match host.utilization >= SATURATED {
+        let style = match is_saturated(&host) {
             true => Style::Bad,
             false => Style::Plain,
         };
