@@ -104,7 +104,7 @@ fn a_table_and_a_plot_show_every_algorithm_and_its_hosts() {
     }
     assert!(end.stdout.contains("\nleast_load * "), "{}", end.stdout);
     assert!(
-        end.stdout.contains("\n17 % of capacity; "),
+        end.stdout.contains("\n16 % of capacity; "),
         "{}",
         end.stdout
     );
