@@ -49,6 +49,7 @@ mod resource_limits;
 #[doc(hidden)]
 pub mod route;
 mod server;
+mod simulate;
 mod spoofable_headers;
 mod state_file;
 mod supervisor;

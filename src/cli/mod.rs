@@ -12,6 +12,7 @@ mod maintenance;
 mod plan;
 mod reload;
 mod routes;
+mod simulate;
 mod status;
 mod terminal;
 
@@ -113,6 +114,12 @@ enum CliCommand {
     /// reach is an error of the file
     #[command(after_help = "Example:\n  ballast routes -c ballast.yaml")]
     Routes(ConfigArg),
+    /// Simulate a pool of a configuration under load with each algorithm: latencies, and the share and the queue of each
+    /// host. The code that balances requests chooses; nothing is sent, and a seed decides on everything random
+    #[command(
+        after_help = "Example:\n  ballast simulate -c ballast.yaml --rate 2000 --slow 10.0.0.1:8080=10x --plot web.svg"
+    )]
+    Simulate(simulate::SimulateArg),
     /// Show the log level of the running process, or change it until the process ends
     #[command(after_help = "Example:\n  ballast log-level debug -c ballast.yaml")]
     LogLevel(log_level::LevelArg),
@@ -191,6 +198,7 @@ pub fn main() -> ExitCode {
         CliCommand::Man(folder) => generate::man(&folder),
         CliCommand::Explain(request) => explain::explain(&request),
         CliCommand::Routes(config) => routes::routes(&config),
+        CliCommand::Simulate(scenario) => simulate::run(scenario),
         CliCommand::Algorithms => {
             print!("{}", algorithms::table());
             Ok(())

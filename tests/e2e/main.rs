@@ -66,6 +66,7 @@ mod rig;
 mod route_actions;
 mod route_limits;
 mod routes;
+mod simulate;
 mod slow_start;
 mod sticky;
 mod support;
