@@ -23,7 +23,7 @@ use super::handover::{HandoverCoordinator, HandoverSources, Program, Successor, 
 use super::health_service::HealthService;
 use super::history_service::HistoryService;
 use super::listener_files::ListenerFiles;
-use super::listening_service::{ListeningService, REBIND_TIMEOUT};
+use super::listening_service::{ListeningService, REBIND_TIMEOUT, addresses};
 use super::metrics_source::ServerMetricsSource;
 use super::pingora_options::{server_conf, server_options};
 use super::process_identity::{IdentityContext, ProcessIdentity};
@@ -36,7 +36,6 @@ use super::tls::TlsState;
 use super::{config_summary, descriptor_check};
 use crate::admin::{Api, ApiServer, Caller, ProcessCommand};
 use crate::config::{Config, ListenerAddress};
-use crate::discovery::Leaving;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -179,16 +178,6 @@ impl PreparedServer {
         self.process_identity.shut_down();
         info!("stopped");
     }
-}
-
-/// All listening addresses, including the admin listener.
-fn addresses(config: &Config) -> Vec<ListenerAddress> {
-    let listeners = config
-        .listeners
-        .iter()
-        .map(|listener| listener.address.clone());
-    let admin = config.admin.address.map(ListenerAddress::from);
-    listeners.chain(admin).collect()
 }
 
 fn log_start(config: &Config, file: Option<&Path>, is_upgrade: bool) {
@@ -378,7 +367,6 @@ fn health_service(
         file: file.map(Path::to_owned),
         file_config: initial.file_config,
         found_config: initial.found_config,
-        leaving: Leaving::default(),
         discovery: shared.discovery,
         cluster: shared.cluster.clone(),
         ticket_keys: shared.ticket_keys,

@@ -184,7 +184,7 @@ fn first_hosts(
     let asked = discovery.ask_once();
     asked
         .map_err(|error| StartError::Files(format!("sources of hosts cannot be asked: {error}")))?;
-    let (found_config, _) = with_members(file_config, discovery.table(), None, |_, _| false);
+    let found_config = with_members(file_config, discovery.table(), None, |_, _| false);
     let had_hosts = |name: &str| {
         let mut pools = predecessor.into_iter().flat_map(|state| &state.pools);
         pools.any(|pool| pool.name == name && pool.has_hosts())
