@@ -6,6 +6,7 @@
 
 mod apply;
 mod change;
+mod differences;
 
 use std::collections::BTreeMap;
 
@@ -47,6 +48,9 @@ struct AddedHost {
     address: HostAddress,
     #[serde(rename = "words")]
     settings: HostSettings,
+    /// `None`: an earlier version has made the change. The same holds below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +69,8 @@ struct WeightOverride {
     /// The file's setting at the time of the change.
     #[serde(rename = "said")]
     file_weight: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +82,8 @@ struct MaintenanceOverride {
     allow: Vec<String>,
     /// Whether the file had it on at the time of the change.
     in_file: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
 }
 
 impl RuntimeOverrides {
@@ -141,6 +149,9 @@ mod tests {
         let overrides: RuntimeOverrides = serde_json::from_str(text).expect("the format");
         assert_eq!(serde_json::to_string(&overrides).expect("JSON"), text);
         let text = r#"{"web":{"added":[],"removed":[],"weighed":[],"maintenance":{"on":true,"message":"soon","retry_after":null,"allow":["::1"],"in_file":false}}}"#;
+        let overrides: RuntimeOverrides = serde_json::from_str(text).expect("the format");
+        assert_eq!(serde_json::to_string(&overrides).expect("JSON"), text);
+        let text = r#"{"web":{"added":[],"removed":[],"weighed":[{"id":"b:2","weight":5,"said":1,"at":"2026-01-02T03:04:05.000Z"}]}}"#;
         let overrides: RuntimeOverrides = serde_json::from_str(text).expect("the format");
         assert_eq!(serde_json::to_string(&overrides).expect("JSON"), text);
     }

@@ -98,6 +98,7 @@ impl RuntimeOverrides {
                 let in_file = file.maintenance.is_some();
                 let ended = MaintenanceOverride {
                     in_file,
+                    at: Some(Timestamp::now()),
                     ..MaintenanceOverride::default()
                 };
                 self.pool_overrides(file).maintenance = in_file.then_some(ended);
@@ -120,6 +121,7 @@ impl RuntimeOverrides {
                 id: host.id.as_str().to_owned(),
                 address: host.address.clone(),
                 settings,
+                at: Some(Timestamp::now()),
             });
             return Ok(());
         };
@@ -182,6 +184,7 @@ impl PoolOverrides {
                 id: id.to_owned(),
                 weight,
                 file_weight: file_host.weight,
+                at: Some(Timestamp::now()),
             });
         }
     }
@@ -200,6 +203,7 @@ impl MaintenanceOverride {
             retry_after,
             allow,
             in_file: file.maintenance.is_some(),
+            at: Some(Timestamp::now()),
         }
     }
 }
