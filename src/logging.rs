@@ -150,9 +150,7 @@ fn spawn_summary_thread() {
 /// Starts the log, with the level in the environment variable BALLAST_LOG if it is valid.
 pub fn start() {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let spec = std::env::var("BALLAST_LOG").unwrap_or_else(|_| DEFAULT_LEVEL.to_owned());
-    let level = LevelSpec::parse(&spec).or_else(|_| LevelSpec::parse(DEFAULT_LEVEL));
-    let level = level.expect("the default is a level");
+    let level = initial_level();
     let logger = Builder::new()
         .filter_level(LevelFilter::Trace)
         .write_style(match colours {
@@ -178,6 +176,13 @@ pub fn start() {
             exit_not_started(supervisor::panic_message(panic.payload()));
         }
     }));
+}
+
+/// The level that the process starts with.
+fn initial_level() -> LevelSpec {
+    let spec = std::env::var("BALLAST_LOG").unwrap_or_else(|_| DEFAULT_LEVEL.to_owned());
+    let level = LevelSpec::parse(&spec).or_else(|_| LevelSpec::parse(DEFAULT_LEVEL));
+    level.expect("the default is a level")
 }
 
 /// Marks the process as started: from now on a panic ends the task that it happens in, not the process.
@@ -218,6 +223,11 @@ pub fn level() -> String {
 pub fn changed_level() -> Option<String> {
     let level = LOG.get()?.level.load();
     level.is_changed.then(|| level.spec.clone())
+}
+
+/// The log level, if it was set to another one than the process starts with.
+pub(crate) fn differing_level() -> Option<String> {
+    changed_level().filter(|level| *level != initial_level().spec)
 }
 
 /// Sets the log level: `debug`, or by module `info,pingora=debug`.

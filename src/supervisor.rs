@@ -40,6 +40,8 @@ pub enum Task {
     Control,
     /// Asks a source of hosts.
     Discovery,
+    /// Looks at the configuration file and the binary on disk.
+    DiskWatch,
     /// Ends the ejections of a pool.
     EjectionTimer,
     /// Accepts successors on the upgrade socket.
@@ -56,13 +58,14 @@ pub enum Task {
 
 impl Task {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [Task; 12] = [
+    pub const ALL: [Task; 13] = [
         Task::Accept,
         Task::AccessLog,
         Task::Acme,
         Task::Cluster,
         Task::Control,
         Task::Discovery,
+        Task::DiskWatch,
         Task::EjectionTimer,
         Task::Handover,
         Task::HealthCheck,
@@ -80,6 +83,7 @@ impl Task {
             Task::Cluster => "cluster",
             Task::Control => "control",
             Task::Discovery => "discovery",
+            Task::DiskWatch => "disk_watch",
             Task::EjectionTimer => "ejection_timer",
             Task::Handover => "handover",
             Task::HealthCheck => "health_check",

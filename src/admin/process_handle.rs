@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::drift::Drift;
 use crate::acme::AcmeCertificate;
 use crate::cluster::ClusterStatus;
 use crate::config::{Config, Host};
@@ -38,6 +39,9 @@ pub trait ProcessHandle: Debug + Send + Sync {
 
     /// The cluster that the process is a member of; `None`: it is alone.
     fn cluster(&self) -> Option<ClusterStatus>;
+
+    /// What differs from the file and the binary on disk.
+    fn drift(&self) -> Drift;
 
     /// The host that a request would be sent to, and the reason.
     ///

@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
-use super::control_client::send;
-use super::{CliError, ProcessArg, load, usage_error};
-use crate::admin::{API_PREVIEW, ReloadPreview};
+use super::control_client::{parse, request, send};
+use super::status::drift_lines;
+use super::{CliError, ProcessArg, usage_error};
+use crate::admin::{API_PREVIEW, API_STATUS, ProcessStatus, ReloadPreview};
 use crate::config::{Config, EffectiveScope};
 use crate::server;
+use crate::timestamp::Timestamp;
 
 /// How long the running process may take for the preview: it resolves the host names of the file.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The process tells its status at once; this only bounds a hung process.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArg {
@@ -21,8 +26,9 @@ pub(super) struct CheckArg {
 }
 
 pub(super) fn check(CheckArg { effective, process }: &CheckArg) -> Result<(), CliError> {
-    let file = &process.config.config;
-    let config = load(file)?;
+    let config = process.config.load()?;
+    let file = process.config.file();
+    let file = file.path();
     server::check(&config).map_err(usage_error)?;
     print_warnings(&config);
     let pools = config.pools.len();
@@ -52,7 +58,11 @@ pub(super) fn check(CheckArg { effective, process }: &CheckArg) -> Result<(), Cl
         }
     };
     match (response.status, serde_json::from_str(&response.body)) {
-        (200, Ok(preview)) => report(&preview),
+        (200, Ok(preview)) => {
+            let reported = report(&preview);
+            report_drift(process);
+            reported
+        }
         (409, _) => Err(usage_error(format!(
             "a reload would be refused: {}",
             response.body
@@ -97,6 +107,18 @@ fn render(scopes: &[EffectiveScope]) -> String {
 fn print_warnings(config: &Config) {
     for line in config.warnings() {
         eprintln!("warning: {line}");
+    }
+}
+
+/// Prints how the running process differs from what is on disk; nothing if it does not tell.
+fn report_drift(process: &ProcessArg) {
+    let status = request(process, "GET", API_STATUS, "", STATUS_TIMEOUT);
+    let status = status.and_then(|body| parse::<ProcessStatus>(&body));
+    let Ok(ProcessStatus { process, drift, .. }) = status else {
+        return;
+    };
+    for line in drift_lines(process.config.file.as_deref(), &drift, Timestamp::now()) {
+        println!("the running process: {line}");
     }
 }
 

@@ -76,20 +76,20 @@ pub(super) fn send_with_body(
     body: &str,
     timeout: Duration,
 ) -> Result<ControlResponse, String> {
-    let file = &process.config.config;
+    let file = process.config.file();
     let (socket, is_configured) = match &process.socket {
         Some(socket) => (socket.clone(), false),
         None => {
-            let configured = config::control_socket(file);
-            let configured = configured.map_err(|errors| errors.to_string())?;
+            let configured = config::control_socket(file.path());
+            let configured = configured.map_err(|errors| file.explain(errors))?;
             (
-                find_control_socket(configured.clone(), file),
+                find_control_socket(configured.clone(), file.path()),
                 configured.is_some(),
             )
         }
     };
     exchange(&socket, method, path, body, timeout).map_err(|error| {
-        let (file, socket) = (file.display(), socket.display());
+        let socket = socket.display();
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 let hint = match is_configured {

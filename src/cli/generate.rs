@@ -8,11 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Args, CliError, runtime_error};
+use super::{Args, CliError, PROGRAM, runtime_error};
 use crate::config;
-
-/// The name of the program, independent of the name of its executable.
-const NAME: &str = env!("CARGO_PKG_NAME");
 
 /// Selects the shell.
 #[derive(Debug, clap::Args)]
@@ -33,7 +30,7 @@ pub(super) struct ManArg {
 
 pub(super) fn completions(args: &ShellArg) -> Result<(), CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Args::command(), NAME, &mut script);
+    clap_complete::generate(args.shell, &mut Args::command(), PROGRAM, &mut script);
     io::stdout().write_all(&script).map_err(runtime_error)
 }
 

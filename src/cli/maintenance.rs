@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::control_client::{parse, percent_encode, request};
+use super::pool_choice::only_pool;
 use super::{CliError, ProcessArg, runtime_error};
 use crate::admin::MaintenanceSettings;
 use crate::pool::PoolStatus;
@@ -43,9 +44,9 @@ pub(super) enum MaintenanceCommand {
 /// Names a pool of the running process.
 #[derive(Debug, clap::Args)]
 pub(super) struct PoolName {
-    /// The pool
+    /// The pool; it need not be named if there is only one
     #[arg(value_name = "POOL")]
-    name: String,
+    name: Option<String>,
     #[command(flatten)]
     process: ProcessArg,
 }
@@ -67,8 +68,8 @@ pub(super) fn maintenance(command: MaintenanceCommand) -> Result<(), CliError> {
             println!("{}", begun(&change(&pool, "PUT", &body)?));
         }
         MaintenanceCommand::Off { pool } => {
-            change(&pool, "DELETE", "")?;
-            println!("pool {} is no longer in maintenance", pool.name);
+            let status = change(&pool, "DELETE", "")?;
+            println!("pool {} is no longer in maintenance", status.name);
         }
     }
     Ok(())
@@ -89,6 +90,10 @@ fn begun(status: &PoolStatus) -> String {
 }
 
 fn change(pool: &PoolName, method: &str, body: &str) -> Result<PoolStatus, CliError> {
-    let path = format!("/api/v1/pools/{}/maintenance", percent_encode(&pool.name));
+    let name = match &pool.name {
+        Some(name) => name.clone(),
+        None => only_pool(&pool.process, "name one")?,
+    };
+    let path = format!("/api/v1/pools/{}/maintenance", percent_encode(&name));
     parse(&request(&pool.process, method, &path, body, TIMEOUT)?)
 }

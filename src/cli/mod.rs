@@ -2,6 +2,7 @@
 
 mod algorithms;
 mod check;
+mod config_file;
 mod control_client;
 mod drain;
 mod explain;
@@ -10,6 +11,7 @@ mod host;
 mod log_level;
 mod maintenance;
 mod plan;
+mod pool_choice;
 mod reload;
 mod routes;
 mod simulate;
@@ -25,12 +27,16 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::server::TakeoverRequest;
-use crate::server::runtime_paths::DEFAULT_CONFIG;
 use crate::{demo, logging, server};
+
+use config_file::ConfigArg;
+
+/// The name of the program, independent of the names of its package and its executable.
+const PROGRAM: &str = "ballast";
 
 /// An HTTP load balancer on Pingora.
 #[derive(Debug, Parser)]
-#[command(version, after_help = AFTER_HELP)]
+#[command(name = PROGRAM, version, after_help = AFTER_HELP)]
 struct Args {
     #[command(subcommand)]
     command: CliCommand,
@@ -43,12 +49,15 @@ Examples:
   ballast run -c ballast.yaml          serve; SIGQUIT hands over to a new process, SIGTERM drains,
                                        SIGINT stops at once
   ballast plan -c ballast.yaml         what a reload would do to hosts, keys and connections
-  ballast reload -c ballast.yaml       reload the changed file in the running process
+  ballast reload -c ballast.yaml       reload the changed file in the running process; --binary hands over to the
+                                       binary on disk
   ballast status -c ballast.yaml       pools and hosts, each with its state and the reason; --watch repeats it
                                        until interrupted
-  ballast drain HOST -c ballast.yaml   send no new requests to a host; undrain reverts it
+  ballast drain HOST -c ballast.yaml   send no new requests to a host; --wait waits for those in flight; undrain
+                                       reverts it
 
 Environment:
+  BALLAST_CONFIG the configuration file of every command without -c, instead of /etc/ballast/ballast.yaml
   BALLAST_LOG    error, warn, info (default), debug or trace, for all or by module: info,pingora_proxy=debug
 
 Exit codes:
@@ -72,13 +81,16 @@ enum CliCommand {
         upgrade_wait: Duration,
     },
     /// Check a configuration without serving: exit code 0 if it is valid, 2 if not. If a process runs with it, also
-    /// show what a reload would do; nothing is applied
+    /// show what a reload would do, and how that process differs from the file by changes of operators; nothing is applied
     #[command(after_help = "Example:\n  ballast check -c ballast.yaml")]
     Check(check::CheckArg),
     /// Reload the configuration of the running process: in place if that suffices, otherwise by a handover to a new
-    /// process
-    #[command(after_help = "Example:\n  ballast reload -c ballast.yaml")]
-    Reload(ProcessArg),
+    /// process. A new binary on disk is used only after a handover, which --binary demands. If it fails, everything goes
+    /// on as before, and the exit code is 1
+    #[command(
+        after_help = "Examples:\n  ballast reload -c ballast.yaml            after an edit of the file\n  ballast reload --binary -c ballast.yaml   after an upgrade of the program"
+    )]
+    Reload(reload::ReloadArg),
     /// Show what a reload would do, and do nothing: the changes, the hosts that come and go and what they lose, the share of
     /// hash keys that get another server, and the connections that end. Exit code 1 if the reload would fail or no process
     /// runs, 2 if the file is invalid
@@ -86,13 +98,14 @@ enum CliCommand {
         after_help = "Examples:\n  ballast plan -c ballast.yaml\n  ballast plan -c new.yaml --against old.yaml"
     )]
     Plan(plan::PlanArg),
-    /// Show the pools and hosts of the running process, with the state of each host and its reason
+    /// Show the pools and hosts of the running process, with the state of each host and its reason, and how the process
+    /// differs from the file and the binary on disk
     #[command(after_help = "Example:\n  ballast status --watch -c ballast.yaml")]
     Status(status::StatusArg),
     /// Send no new requests to a host of the running process, unless no other host is usable. Requests in flight may
     /// finish, and health checks go on. The drain survives reloads until the host's weight is edited
-    #[command(after_help = "Example:\n  ballast drain 10.0.0.1:8080 -c ballast.yaml")]
-    Drain(drain::HostArg),
+    #[command(after_help = "Example:\n  ballast drain 10.0.0.1:8080 --wait -c ballast.yaml")]
+    Drain(drain::DrainArg),
     /// Send requests to a drained host again
     #[command(after_help = "Example:\n  ballast undrain 10.0.0.1:8080 -c ballast.yaml")]
     Undrain(drain::HostArg),
@@ -136,13 +149,6 @@ enum CliCommand {
     Algorithms,
 }
 
-#[derive(Debug, clap::Args)]
-struct ConfigArg {
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
-    config: PathBuf,
-}
-
 /// Selects the running process.
 #[derive(Debug, clap::Args)]
 struct ProcessArg {
@@ -183,12 +189,12 @@ pub fn main() -> ExitCode {
             config,
             upgrade,
             upgrade_wait,
-        } => run(&config.config, upgrade.then_some(upgrade_wait)),
+        } => run(&config, upgrade.then_some(upgrade_wait)),
         CliCommand::Check(arg) => check::check(&arg),
-        CliCommand::Reload(process) => reload::reload(&process),
+        CliCommand::Reload(reload) => reload::reload(&reload),
         CliCommand::Plan(plan) => plan::plan(&plan),
         CliCommand::Status(status) => status::status(&status),
-        CliCommand::Drain(host) => drain::drain(&host),
+        CliCommand::Drain(args) => drain::drain(&args),
         CliCommand::Undrain(host) => drain::undrain(&host),
         CliCommand::Host(command) => host::host(command),
         CliCommand::Maintenance(command) => maintenance::maintenance(command),
@@ -230,12 +236,18 @@ fn run_demo(addresses: &demo::Addresses) -> Result<(), CliError> {
     serve(config, None, None, || println!("{guide}"))
 }
 
-/// Serves with `file`. `upgrade`: take over from the running process, waiting this long for it to hand over.
-fn run(file: &Path, upgrade: Option<Duration>) -> Result<(), CliError> {
+/// Serves with the file. `upgrade`: take over from the running process, waiting this long for it to hand over.
+fn run(config: &ConfigArg, upgrade: Option<Duration>) -> Result<(), CliError> {
     let upgrade = upgrade.map(TakeoverRequest::prepare).transpose();
     let upgrade = upgrade.map_err(runtime_error)?;
-    let config = load(file)?;
-    serve(config, Some(file), upgrade.as_ref(), || ())
+    let file = config.file();
+    let loaded = config.load();
+    let served =
+        loaded.and_then(|config| serve(config, Some(file.path()), upgrade.as_ref(), || ()));
+    if let (Some(upgrade), Err(failure)) = (&upgrade, &served) {
+        upgrade.report_failure(&failure.message);
+    }
+    served
 }
 
 fn serve(

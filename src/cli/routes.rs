@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 use super::explain::shown;
-use super::{CliError, ConfigArg, load};
+use super::{CliError, ConfigArg};
 use crate::config::{Access, Action, Retry, Route};
 
 /// The widest column of what routes match. A longer text moves only its own line out of alignment.
 const MAX_COLUMN: usize = 60;
 
 pub(super) fn routes(config: &ConfigArg) -> Result<(), CliError> {
-    let config = load(&config.config)?;
+    let config = config.load()?;
     print!("{}", table(&config.routes));
     Ok(())
 }

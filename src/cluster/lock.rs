@@ -17,7 +17,7 @@ pub(crate) struct ClusterLock {
     lease: Lease,
 }
 
-/// What became of the wish for a lock.
+/// The outcome of an attempt to take a lock.
 #[derive(Debug)]
 pub(crate) enum LockOutcome {
     /// This member holds it.

@@ -82,6 +82,31 @@ pub fn control_socket(path: &Path) -> Result<Option<PathBuf>, ConfigErrors> {
     sources::control_socket(&text(path)?, path, &System)
 }
 
+/// What tells whether a configuration on disk is one that was loaded.
+#[derive(Debug)]
+pub(crate) struct FileDigest {
+    /// As in [`Config::digest`]; `None`: the text is not YAML, or an included file cannot be read.
+    pub(crate) digest: Option<String>,
+    /// The file and those that it includes, as far as that is known.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// The digest of a file and those that it includes. Nothing else in them is read.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn digest(path: &Path) -> Result<FileDigest, ConfigErrors> {
+    let sources = Sources::read(&text(path)?, path, &System);
+    let unknown = FileDigest {
+        digest: None,
+        files: vec![path.to_owned()],
+    };
+    Ok(sources.map_or(unknown, |sources| FileDigest {
+        digest: Some(sources.digest),
+        files: sources.files,
+    }))
+}
+
 /// The values of a file and those that it includes, as they stand there, and the files.
 ///
 /// # Errors

@@ -107,6 +107,7 @@ pub use host_source::HostSource;
 pub use limits::{Limits, RouteLimits};
 pub use listener::{CleartextHttp2, Listener, ListenerAddress, ListenerTls, ProxyProtocol};
 pub use load::control_socket;
+pub(crate) use load::{FileDigest, digest};
 pub use maintenance::Maintenance;
 pub(crate) use page::is_json;
 pub use page::{Page, PageFile};

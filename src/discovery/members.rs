@@ -1,26 +1,22 @@
 //! The hosts of pools by what sources have told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::answer::FoundHost;
 use super::source_table::SourceTable;
 use crate::config::{Config, Host, HostSettings, HostSource, Pool};
 use ballast_balancer::{HostAddress, HostId};
 
-/// Hosts that their sources do not name any more, by pool. They stay until there are enough others.
-pub(crate) type Leaving = HashMap<String, HashSet<HostId>>;
-
 /// The configuration `file` with the hosts that `table` knows. `before` is the last result; of its hosts that are not named
-/// any more, those that `is_usable` stay while fewer than half of those that are named are usable: whoever replaces
-/// all hosts at once does not leave the pool without any.
+/// any more, those that `is_usable` stay, marked as leaving, while fewer than half of those that are named are usable: a
+/// source that replaces all hosts at once does not leave the pool without any.
 pub(crate) fn with_members(
     file: &Config,
     table: &SourceTable,
     before: Option<&Config>,
     is_usable: impl Fn(&str, &HostId) -> bool,
-) -> (Config, Leaving) {
+) -> Config {
     let mut config = file.clone();
-    let mut leaving = Leaving::new();
     for pool in &mut config.pools {
         pool.members = named(pool, table);
         let mut pools = before.iter().flat_map(|before| &before.pools);
@@ -28,13 +24,9 @@ pub(crate) fn with_members(
             continue;
         };
         let kept = kept(pool, &before.members, |id| is_usable(&pool.name, id));
-        if !kept.is_empty() {
-            let ids = kept.iter().map(|host| host.id.clone()).collect();
-            leaving.insert(pool.name.clone(), ids);
-            pool.members.extend(kept);
-        }
+        pool.members.extend(kept);
     }
-    (config, leaving)
+    config
 }
 
 /// The hosts that the file and the sources of a pool name, each once.

@@ -18,7 +18,7 @@ mod source_status;
 mod source_table;
 mod store;
 
-pub(crate) use members::{Leaving, with_members};
+pub(crate) use members::with_members;
 pub(crate) use service::Discovery;
 #[cfg(test)]
 pub use source_status::SourceAnswers;

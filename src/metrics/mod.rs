@@ -82,8 +82,21 @@ pub struct ProcessState {
     pub sources: Vec<HostSourceState>,
     /// The cluster of the process; `None`: it is alone.
     pub cluster: Option<ClusterState>,
+    /// What differs from the file and the binary on disk.
+    pub drift: DriftState,
     /// How many metrics each host has.
     pub host_metrics: HostMetrics,
+}
+
+/// What differs between the process and what is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DriftState {
+    /// Changes of operators that the file does not have.
+    pub operator_changes: usize,
+    /// Whether the file is another one than was loaded, or cannot be read.
+    pub is_file_edited: bool,
+    /// Whether the binary is another one than runs, or missing.
+    pub is_binary_replaced: bool,
 }
 
 /// The state of a cluster, as a member knows it.

@@ -50,6 +50,18 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
         ["hash"],
     );
     config.put([&state.config_digest], 1.0);
+    let mut drift = Family::gauge(
+        "ballast_drift",
+        "What differs from the disk: changes of operators that the file does not have, whether the file was edited after \
+         the last reload, and whether the binary was replaced.",
+        ["kind"],
+    );
+    drift.put(["operator"], state.drift.operator_changes as f64);
+    drift.put(["file"], f64::from(u8::from(state.drift.is_file_edited)));
+    drift.put(
+        ["binary"],
+        f64::from(u8::from(state.drift.is_binary_replaced)),
+    );
     let mut task_panics = Family::counter(
         "ballast_task_panics_total",
         "Panics in background tasks, each of which was restarted.",
@@ -113,6 +125,7 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
     vec![
         build.into(),
         config.into(),
+        drift.into(),
         task_panics.into(),
         expiries.into(),
         beginnings.into(),

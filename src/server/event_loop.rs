@@ -2,7 +2,7 @@
 //!
 //! SIGHUP reloads the file in place, SIGUSR1 reopens the access log, SIGQUIT hands over to a new process, SIGTERM
 //! drains, SIGINT stops at once. A reload command does the same as SIGHUP, and hands over where a change needs a new
-//! process.
+//! process, or where the caller wants the binary on disk.
 
 mod drain;
 mod handover;
@@ -28,7 +28,7 @@ use crate::proxy::{ActiveConfig, TrafficState};
 
 use self::handover::{RunningHandover, handover_outcome};
 use self::preview::{plan, preview};
-use self::reload::reload;
+use self::reload::{reload, replace_binary};
 use self::signals::Signals;
 use super::change_lock::{ChangeLocks, ChangePermit};
 use super::control_socket::ControlSocket;
@@ -147,6 +147,9 @@ impl ShutdownSignalWatch for EventLoop {
                             tokio::spawn(reload(reloads, event_log, permit, answer, requests.clone()));
                         }
                     },
+                    ProcessCommand::ReplaceBinary(answer) => {
+                        tokio::spawn(replace_binary(context.previewer.clone(), answer, requests.clone()));
+                    }
                     ProcessCommand::Preview(answer) => {
                         let obstacle = context.handover.obstacle();
                         tokio::spawn(preview(context.previewer.clone(), obstacle, answer));

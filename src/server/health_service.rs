@@ -1,4 +1,4 @@
-//! Health checks, sources of hosts, reloads and orders of certificates as a background service.
+//! Health checks, sources of hosts, reloads, orders of certificates and the watch of files as a background service.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +9,7 @@ use pingora::services::background::BackgroundService;
 use tokio::sync::watch;
 
 use super::acme_service::AcmeService;
+use super::disk_watch::DiskWatch;
 use super::lifecycle::{Lifecycle, Phase};
 use super::reloader::{Reloader, ReloaderCommands};
 use crate::cluster::Cluster;
@@ -25,6 +26,7 @@ struct HealthServiceParts {
     reloader: Reloader,
     reload_commands: ReloaderCommands,
     acme: AcmeService,
+    disk_watch: DiskWatch,
     lifecycle: Arc<Lifecycle>,
 }
 
@@ -33,6 +35,7 @@ impl HealthService {
         reloader: Reloader,
         reload_commands: ReloaderCommands,
         acme: AcmeService,
+        disk_watch: DiskWatch,
         lifecycle: Arc<Lifecycle>,
     ) -> Self {
         HealthService {
@@ -40,6 +43,7 @@ impl HealthService {
                 reloader,
                 reload_commands,
                 acme,
+                disk_watch,
                 lifecycle,
             })),
         }
@@ -62,6 +66,7 @@ impl BackgroundService for HealthService {
             mut reloader,
             mut reload_commands,
             acme,
+            disk_watch,
             lifecycle,
         }) = taken
         else {
@@ -75,6 +80,7 @@ impl BackgroundService for HealthService {
         reloader.start().await;
         ready.notify_ready();
         tokio::spawn(acme.run());
+        tokio::spawn(disk_watch.run());
         let mut supervisor = Supervisor::new(Task::Reload, "");
         while supervisor
             .run(reloader.serve(&mut reload_commands))

@@ -26,7 +26,7 @@ use super::handover::{Successor, Takeover};
 use super::lifecycle::Lifecycle;
 use super::listener_files::{self, ListenerFiles};
 use super::process_identity::ProcessIdentity;
-use crate::config::ListenerAddress;
+use crate::config::{Config, ListenerAddress};
 use crate::logging;
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
@@ -37,6 +37,16 @@ const BACKLOG: u32 = 65_535;
 pub(super) const REBIND_TIMEOUT: Duration = Duration::from_secs(2);
 
 const REBIND_INTERVAL: Duration = Duration::from_millis(5);
+
+/// All listening addresses, including the admin listener.
+pub(super) fn addresses(config: &Config) -> Vec<ListenerAddress> {
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|listener| listener.address.clone());
+    let admin = config.admin.address.map(ListenerAddress::from);
+    listeners.chain(admin).collect()
+}
 
 /// A socket that is bound but does not listen yet.
 #[derive(Debug)]

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::drift_source::DriftSource;
 use super::edge::Connections;
 use super::request_observers::RequestObservers;
 use crate::acme::AcmeStatus;
-use crate::admin::LoadedConfig;
+use crate::admin::{BinaryState, Drift, FileState, LoadedConfig};
 use crate::cluster::Cluster;
 use crate::config::{Config, Validity};
 use crate::discovery::SourceTable;
-use crate::metrics::{ClusterState, HostSourceState, MetricsSource, OrderState, ProcessState};
+use crate::metrics::{
+    ClusterState, DriftState, HostSourceState, MetricsSource, OrderState, ProcessState,
+};
 use crate::pool::Pool;
 use crate::proxy::{ActiveConfig, TrafficState};
 
@@ -29,6 +32,7 @@ pub(super) struct ServerMetricsSource {
     pub(super) sources: Arc<SourceTable>,
     /// `None`: the process is alone.
     pub(super) cluster: Option<Cluster>,
+    pub(super) drift: DriftSource,
 }
 
 impl MetricsSource for ServerMetricsSource {
@@ -58,6 +62,7 @@ impl MetricsSource for ServerMetricsSource {
                 members: cluster.members(),
                 is_connected: cluster.is_connected(),
             }),
+            drift: drift(&self.drift.drift()),
             host_metrics: loaded_config.config.admin.metrics.hosts,
         }
     }
@@ -112,4 +117,12 @@ fn sources(table: &SourceTable) -> Vec<HostSourceState> {
             failed_answers: state.bad_answers,
         });
     sources.collect()
+}
+
+fn drift(drift: &Drift) -> DriftState {
+    DriftState {
+        operator_changes: drift.operator_changes.len(),
+        is_file_edited: drift.file != FileState::Loaded,
+        is_binary_replaced: drift.binary != BinaryState::Running,
+    }
 }

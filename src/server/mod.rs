@@ -11,6 +11,8 @@ mod config_diff;
 mod config_summary;
 mod control_socket;
 mod descriptor_check;
+mod disk_watch;
+mod drift_source;
 mod edge;
 mod event_loop;
 mod handover;

@@ -17,13 +17,14 @@ use super::acme_service::AcmeService;
 use super::admin_service::AdminService;
 use super::certificate_watch::CertificateWatch;
 use super::control_socket::{ControlService, ControlSocket, ensure_single_instance};
+use super::disk_watch::{DiskWatch, RunningBinary};
 use super::edge::{ConnectionHandlers, Connections, Edge};
 use super::event_loop::{EventContext, EventLoop};
 use super::handover::{HandoverCoordinator, HandoverSources, Program, Successor, TakeoverRequest};
 use super::health_service::HealthService;
 use super::history_service::HistoryService;
 use super::listener_files::ListenerFiles;
-use super::listening_service::{ListeningService, REBIND_TIMEOUT};
+use super::listening_service::{ListeningService, REBIND_TIMEOUT, addresses};
 use super::metrics_source::ServerMetricsSource;
 use super::pingora_options::{server_conf, server_options};
 use super::process_identity::{IdentityContext, ProcessIdentity};
@@ -36,7 +37,6 @@ use super::tls::TlsState;
 use super::{config_summary, descriptor_check};
 use crate::admin::{Api, ApiServer, Caller, ProcessCommand};
 use crate::config::{Config, ListenerAddress};
-use crate::discovery::Leaving;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -74,6 +74,7 @@ impl PreparedServer {
         let program = Program::running().map_err(|error| {
             StartError::Listen(format!("cannot find out which program this is: {error}"))
         })?;
+        let binary = RunningBinary::at(program.path());
         let runtime_paths =
             RuntimePaths::resolve(&config.server, file).map_err(StartError::Files)?;
         let successor = connect_predecessor(upgrade, &runtime_paths)?;
@@ -142,7 +143,7 @@ impl PreparedServer {
             Arc::clone(&shared.overrides),
             Arc::clone(shared.discovery.table()),
         );
-        let health = health_service(initial, file, previewer.clone(), tls);
+        let health = health_service(initial, (file, binary), previewer.clone(), tls);
         let health = server.add_service(background_service("health", health));
         let proxy = server.add_service(listening);
         proxy.add_dependency(&health);
@@ -179,16 +180,6 @@ impl PreparedServer {
         self.process_identity.shut_down();
         info!("stopped");
     }
-}
-
-/// All listening addresses, including the admin listener.
-fn addresses(config: &Config) -> Vec<ListenerAddress> {
-    let listeners = config
-        .listeners
-        .iter()
-        .map(|listener| listener.address.clone());
-    let admin = config.admin.address.map(ListenerAddress::from);
-    listeners.chain(admin).collect()
 }
 
 fn log_start(config: &Config, file: Option<&Path>, is_upgrade: bool) {
@@ -317,6 +308,7 @@ fn api(
         acme: Arc::clone(&shared.acme.status),
         sources: Arc::clone(shared.discovery.table()),
         cluster: shared.cluster.clone(),
+        drift: shared.drift_source(),
     };
     let counts = Arc::clone(&shared.observers.counts);
     let process = RunningProcess {
@@ -333,6 +325,7 @@ fn api(
         acme: Arc::clone(&shared.acme.status),
         cluster: shared.cluster.clone(),
         sources: Arc::clone(shared.discovery.table()),
+        drift: shared.drift_source(),
     };
     let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
     (Arc::new(Api::new(Arc::new(process), commands)), received)
@@ -361,7 +354,7 @@ fn add_listeners(
 
 fn health_service(
     initial: InitialState,
-    file: Option<&Path>,
+    (file, binary): (Option<&Path>, RunningBinary),
     previewer: ReloadPreviewer,
     tls: Vec<(ListenerAddress, Arc<TlsState>)>,
 ) -> HealthService {
@@ -373,12 +366,17 @@ fn health_service(
         Arc::clone(&shared.lifecycle),
         shared.cluster.clone(),
     );
+    let disk_watch = DiskWatch {
+        file: file.map(Path::to_owned),
+        binary,
+        loaded_config: Arc::clone(&shared.loaded_config),
+        state: shared.disk,
+    };
     let reloader = Reloader {
         previewer,
         file: file.map(Path::to_owned),
         file_config: initial.file_config,
         found_config: initial.found_config,
-        leaving: Leaving::default(),
         discovery: shared.discovery,
         cluster: shared.cluster.clone(),
         ticket_keys: shared.ticket_keys,
@@ -395,5 +393,11 @@ fn health_service(
         checks: Vec::new(),
         observers: shared.observers,
     };
-    HealthService::new(reloader, initial.reload_commands, acme, shared.lifecycle)
+    HealthService::new(
+        reloader,
+        initial.reload_commands,
+        acme,
+        disk_watch,
+        shared.lifecycle,
+    )
 }

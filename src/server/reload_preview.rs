@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::config_diff::ConfigDiff;
-use super::listening_service::BoundSocket;
+use super::listening_service::{BoundSocket, addresses};
 use super::reloader::{ReloadError, read_file};
 use super::runtime_overrides::RuntimeOverrides;
-use crate::config::{Config, ListenerAddress};
+use crate::config::Config;
 use crate::discovery::{SourceTable, with_members};
 
 /// The result of a preview.
@@ -70,7 +70,7 @@ impl ReloadPreviewer {
         let before = self.file_config.load();
         let mut changes = ConfigDiff::between(&before, &file_config);
         let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
-        let found = |config: &Config| with_members(config, &self.sources, None, |_, _| false).0;
+        let found = |config: &Config| with_members(config, &self.sources, None, |_, _| false);
         let (in_effect, _) = overrides.clone().apply_to(&found(&before));
         let (after, dropped) = overrides.apply_to(&found(&file_config));
         changes.in_place.extend(dropped);
@@ -93,14 +93,4 @@ impl ReloadPreviewer {
             after,
         })
     }
-}
-
-/// All listening addresses, including the admin listener.
-fn addresses(config: &Config) -> Vec<ListenerAddress> {
-    let listeners = config
-        .listeners
-        .iter()
-        .map(|listener| listener.address.clone());
-    let admin = config.admin.address.map(ListenerAddress::from);
-    listeners.chain(admin).collect()
 }

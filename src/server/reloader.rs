@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 use crate::admin::{ChangeError, LoadedConfig, PoolChange};
 use crate::cluster::{Cluster, ClusterSecret};
 use crate::config::{Config, ListenerAddress};
-use crate::discovery::{Discovery, Leaving};
+use crate::discovery::Discovery;
 use crate::event_log::{EventKind, EventLog};
 use crate::health::Monitor;
 use crate::metrics::ReloadOutcome;
@@ -80,8 +80,6 @@ pub(super) struct Reloader {
     pub(super) file_config: Config,
     /// The same with the hosts that sources have told.
     pub(super) found_config: Config,
-    /// Hosts that stay for a while although their sources do not name them any more.
-    pub(super) leaving: Leaving,
     pub(super) discovery: Discovery,
     /// `None`: the process is alone.
     pub(super) cluster: Option<Cluster>,
@@ -127,7 +125,7 @@ impl Reloader {
                 },
                 scan = self.certificate_watch.next_scan(&self.config, &self.acme.renewed) => self.take_certificates(scan).await,
                 () = cluster_changes::due(cluster.as_ref()) => self.take_cluster().await,
-                () = found_hosts::due(&sources, &self.leaving) => self.take_found_hosts().await,
+                () = found_hosts::due(&sources, &self.found_config) => self.take_found_hosts().await,
             }
         }
     }
@@ -171,16 +169,16 @@ impl Reloader {
         let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
         let found = self.find_hosts_of(&file_config).await;
         let (dropped, activated) = match found {
-            Ok((found_config, leaving)) => {
+            Ok(found_config) => {
                 let (config, dropped) = self.effective(&found_config, &mut overrides);
                 let activated = self.activate(config, Timestamp::now(), FirstRound::Awaited);
-                let activated = activated.await.map(|()| (found_config, leaving));
+                let activated = activated.await.map(|()| found_config);
                 (dropped, activated)
             }
             Err(refusal) => (Vec::new(), Err(refusal)),
         };
         match activated {
-            Ok(found) => (self.found_config, self.leaving) = found,
+            Ok(found_config) => self.found_config = found_config,
             Err(refusal) => {
                 self.discovery.configure(&self.file_config);
                 return Err(refusal);

@@ -7,13 +7,16 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use super::change_lock::ChangeLock;
+use super::drift_source::DriftSource;
 use super::edge::Connections;
 use super::event_loop::HANDOVER_UNDER_WAY;
 use super::lifecycle::Lifecycle;
 use super::reload_plan::find_pool;
 use super::reloader::ReloaderHandle;
 use crate::acme::{AcmeCertificate, AcmeStatus};
-use crate::admin::{ChangeError, HeldPermit, LoadedConfig, PoolChange, ProcessHandle, ProcessLoad};
+use crate::admin::{
+    ChangeError, Drift, HeldPermit, LoadedConfig, PoolChange, ProcessHandle, ProcessLoad,
+};
 use crate::cluster::{Cluster, ClusterStatus};
 use crate::discovery::{SourceStatus, SourceTable};
 use crate::event_log::EventLog;
@@ -41,6 +44,7 @@ pub(super) struct RunningProcess {
     /// `None`: the process is alone.
     pub(super) cluster: Option<Cluster>,
     pub(super) sources: Arc<SourceTable>,
+    pub(super) drift: DriftSource,
 }
 
 #[async_trait]
@@ -76,6 +80,10 @@ impl ProcessHandle for RunningProcess {
 
     fn cluster(&self) -> Option<ClusterStatus> {
         self.cluster.as_ref().map(Cluster::status)
+    }
+
+    fn drift(&self) -> Drift {
+        self.drift.drift()
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<RequestExplanation, ExplainError> {

@@ -12,6 +12,8 @@ use super::StartError;
 use super::acme_service::SharedAcme;
 use super::change_lock::ChangeLocks;
 use super::cluster_shares::{limit_shares, with_shares};
+use super::disk_watch::DiskState;
+use super::drift_source::DriftSource;
 use super::edge::{connection_capacity, raise_descriptors};
 use super::handover::{ExpectedProbes, HandoverState, Successor};
 use super::keepalive_pool_size::keepalive_pool_size;
@@ -35,6 +37,7 @@ pub(super) struct SharedState {
     pub(super) active: Arc<ArcSwap<ActiveConfig>>,
     pub(super) overrides: Arc<ArcSwap<RuntimeOverrides>>,
     pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
+    pub(super) disk: Arc<ArcSwap<DiskState>>,
     pub(super) traffic: Arc<TrafficState>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) change_locks: ChangeLocks,
@@ -65,6 +68,19 @@ pub(super) struct InitialState {
     pub(super) idle: u64,
     /// The largest number of client connections that the descriptors allow.
     pub(super) connection_capacity: u64,
+}
+
+impl SharedState {
+    /// Tells what differs from the file and the binary on disk.
+    pub(super) fn drift_source(&self) -> DriftSource {
+        DriftSource {
+            loaded_config: Arc::clone(&self.loaded_config),
+            active: Arc::clone(&self.active),
+            overrides: Arc::clone(&self.overrides),
+            disk: Arc::clone(&self.disk),
+            cluster: self.cluster.clone(),
+        }
+    }
 }
 
 impl InitialState {
@@ -130,6 +146,7 @@ impl InitialState {
                 loaded: Timestamp::now(),
                 refused_certificates: BTreeMap::new(),
             })),
+            disk: Arc::default(),
             lifecycle: Arc::new(Lifecycle::new(Arc::clone(&traffic))),
             traffic,
             change_locks: ChangeLocks::default(),
@@ -184,7 +201,7 @@ fn first_hosts(
     let asked = discovery.ask_once();
     asked
         .map_err(|error| StartError::Files(format!("sources of hosts cannot be asked: {error}")))?;
-    let (found_config, _) = with_members(file_config, discovery.table(), None, |_, _| false);
+    let found_config = with_members(file_config, discovery.table(), None, |_, _| false);
     let had_hosts = |name: &str| {
         let mut pools = predecessor.into_iter().flat_map(|state| &state.pools);
         pools.any(|pool| pool.name == name && pool.has_hosts())

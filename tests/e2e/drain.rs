@@ -156,3 +156,48 @@ fn unknown_hosts_cannot_be_drained() {
     }
     assert_served_only_by(&ballast, "a");
 }
+
+/// Sends a request and waits until the backend has it.
+fn begin_request(ballast: &Ballast, backend: &Backend) -> Client {
+    let seen = backend.requests();
+    let mut client = Client::connect(ballast.address());
+    let sent = client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    sent.expect("sent");
+    wait_until(SOON, "the host has the request", || {
+        backend.requests() > seen
+    });
+    client
+}
+
+#[test]
+fn drain_waits_for_the_requests_in_flight() {
+    let a = Backend::start_new("a");
+    a.set(Reply::ok().body("end").after(Duration::from_millis(700)));
+    let ballast = Setup::of(&[&a]).start();
+    let host = a.address().to_string();
+    let mut client = begin_request(&ballast, &a);
+    let end = ballast.command(&["drain", &host, "--wait"]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let lines = Vec::from_iter(end.stdout.lines().skip(1));
+    let waiting = format!("waiting for requests in flight on {host}: 1");
+    let done = format!("no request is in flight on {host}");
+    assert_eq!(lines, [waiting, done]);
+    let response = client.read_response(false).expect("a complete response");
+    assert_eq!(response.text(), "end");
+}
+
+#[test]
+fn a_drain_that_waits_gives_up_at_its_timeout() {
+    let a = Backend::start_new("a");
+    a.set(Reply::Hang);
+    let ballast = Setup::of(&[&a]).start();
+    let host = a.address().to_string();
+    let _client = begin_request(&ballast, &a);
+    let end = ballast.command(&["drain", &host, "--wait", "--timeout", "300ms"]);
+    assert_eq!(end.code, Some(1), "{end:?}");
+    let reason = format!("requests still in flight on {host} after 300ms: 1; it stays drained");
+    assert_eq!(end.stderr.trim(), reason);
+    ballast.assert_output(&["undrain", &host], "no longer drained");
+    let end = ballast.command(&["drain", &host, "--timeout", "1s"]);
+    assert_eq!(end.code, Some(2), "{end:?}");
+}

@@ -80,17 +80,7 @@ pub(super) async fn add(api: &Api, request: &ApiRequest) -> Result<ApiResponse, 
 
 pub(super) async fn remove(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
     let (pool, id) = find_host(api, request)?;
-    let force = match request.query("force").as_deref() {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(other) => {
-            let reason = format!(
-                "force: `{}` is neither true nor false",
-                other.escape_debug()
-            );
-            return Err(ApiResponse::error(StatusCode::BAD_REQUEST, reason));
-        }
-    };
+    let force = request.flag("force")?;
     let host = pool.member(&id).map(|member| Arc::clone(member.host()));
     let removed = PoolChange::Remove {
         host: id.clone(),

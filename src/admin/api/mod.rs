@@ -44,7 +44,7 @@ pub use plan::{
     RemovedListener,
 };
 pub use pools::PoolReport;
-pub use process::ProcessStatus;
+pub use process::{API_STATUS, ProcessStatus, ProcessVersion};
 pub use reload::{API_PREVIEW, API_RELOAD, ProcessCommand, ReloadPreview, ReloadResult};
 
 use event_stream::EventStreams;
@@ -161,6 +161,22 @@ impl ApiRequest {
         let mut pairs = form_urlencoded::parse(self.query.as_bytes());
         let (_, value) = pairs.find(|(name, _)| name == key)?;
         Some(value.into_owned())
+    }
+
+    /// The value of `key` in the query, which is `true` or `false`; false without it.
+    ///
+    /// # Errors
+    /// The error response to another value.
+    pub(crate) fn flag(&self, key: &str) -> Result<bool, ApiResponse> {
+        match self.query(key).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => {
+                let other = other.escape_debug();
+                let reason = format!("{key}: `{other}` is neither true nor false");
+                Err(ApiResponse::error(StatusCode::BAD_REQUEST, reason))
+            }
+        }
     }
 
     /// Parses the body as JSON.

@@ -9,10 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::pools::PoolReport;
 use super::{Api, ApiRequest, Caller, authorization};
 use crate::acme::AcmeCertificate;
+use crate::admin::drift::Drift;
 use crate::admin::process_handle::{LoadedConfig, ProcessLoad};
 use crate::admin::response::ApiResponse;
 use crate::cluster::ClusterStatus;
 use crate::timestamp::Timestamp;
+
+/// The path of the status: GET.
+pub const API_STATUS: &str = "/api/v1/status";
 
 /// Identity of the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +71,9 @@ pub struct ProcessStatus {
     /// The cluster that the process is a member of; `None`: it is alone. Earlier versions do not report it.
     #[serde(default)]
     pub cluster: Option<ClusterStatus>,
+    /// What differs from the file and the binary on disk. Earlier versions do not report it.
+    #[serde(default)]
+    pub drift: Drift,
     /// The pools in the order of the configuration.
     pub pools: Vec<PoolReport>,
 }
@@ -137,6 +144,7 @@ impl Api {
             refused_certificates: refused_certificates(&loaded_config),
             acme: self.process.acme().to_vec(),
             cluster: self.process.cluster(),
+            drift: self.process.drift(),
             pools: self.pool_reports(),
         }
     }

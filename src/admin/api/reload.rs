@@ -20,6 +20,8 @@ pub const API_PREVIEW: &str = "/api/v1/reload/preview";
 pub enum ProcessCommand {
     /// Reload the file: in place if that suffices, otherwise by a handover.
     Reload(oneshot::Sender<Result<ReloadResult, ChangeError>>),
+    /// Hand over to a new process of the binary on disk, which reads the file.
+    ReplaceBinary(oneshot::Sender<Result<ReloadResult, ChangeError>>),
     /// Report what a reload would do, without applying anything.
     Preview(oneshot::Sender<Result<ReloadPreview, ChangeError>>),
     /// Report in detail what a reload would do, without applying anything.
@@ -46,8 +48,12 @@ pub struct ReloadResult {
     pub changes: Vec<String>,
 }
 
-pub(super) async fn reload(api: &Api) -> Result<ApiResponse, ApiResponse> {
-    run_command(api, ProcessCommand::Reload).await
+/// Reloads; with `binary=true` in the query always by a handover to the binary on disk.
+pub(super) async fn reload(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    match request.flag("binary")? {
+        true => run_command(api, ProcessCommand::ReplaceBinary).await,
+        false => run_command(api, ProcessCommand::Reload).await,
+    }
 }
 
 /// Concurrent previews and plans over TCP. They need no token, and each reads the configuration and every file that it

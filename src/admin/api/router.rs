@@ -81,7 +81,7 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
     get("/ready", Open, Sync(process::ready)),
     get("/metrics", Read, Sync(metrics::all)),
     get("/api/v1/version", Read, Sync(process::version)),
-    get("/api/v1/status", Read, Sync(process::status)),
+    get(super::API_STATUS, Read, Sync(process::status)),
     get("/api/v1/certificates", Read, Sync(certificates::all)),
     get("/api/v1/cluster", Read, Sync(cluster::status)),
     get("/api/v1/pools", Read, Sync(pools::all)),
@@ -161,7 +161,7 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
     post(
         super::API_RELOAD,
         Write,
-        Async(|api, _| Box::pin(reload::reload(api))),
+        Async(|api, request| Box::pin(reload::reload(api, request))),
     ),
     post(
         super::API_DRAIN,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::control_client::{parse, send};
 use super::terminal::Terminal;
-use super::{CliError, ProcessArg, load, runtime_error, usage_error};
+use super::{CliError, ConfigArg, ProcessArg, load, runtime_error, usage_error};
 use crate::admin::{API_PLAN, Plan};
 use crate::server;
 
@@ -31,7 +31,7 @@ pub(super) struct PlanArg {
 
 pub(super) fn plan(args: &PlanArg) -> Result<(), CliError> {
     let plan = match &args.against {
-        Some(older) => compare(&args.process.config.config, older)?,
+        Some(older) => compare(&args.process.config, older)?,
         None => ask(&args.process)?,
     };
     let mut terminal = Terminal::new();
@@ -63,7 +63,7 @@ fn ask(process: &ProcessArg) -> Result<Plan, CliError> {
         Err(reason) => {
             // The errors of the file help more than the absence of a process.
             if process.socket.is_none() {
-                load(&process.config.config)?;
+                process.config.load()?;
             }
             return Err(runtime_error(reason));
         }
@@ -76,8 +76,8 @@ fn ask(process: &ProcessArg) -> Result<Plan, CliError> {
     }
 }
 
-fn compare(file: &Path, older: &Path) -> Result<Plan, CliError> {
-    let (before, after) = (load(older)?, load(file)?);
+fn compare(file: &ConfigArg, older: &Path) -> Result<Plan, CliError> {
+    let (before, after) = (load(older)?, file.load()?);
     server::check(&after).map_err(usage_error)?;
-    Ok(server::compare(file, &before, &after))
+    Ok(server::compare(file.file().path(), &before, &after))
 }

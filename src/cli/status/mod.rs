@@ -1,6 +1,7 @@
 //! `ballast status`: the pools and hosts of the running process, once or every second.
 
 mod cluster_view;
+mod drift_view;
 mod source_line;
 mod view;
 
@@ -11,8 +12,9 @@ use std::time::{Duration, Instant};
 use super::control_client::{parse, percent_encode, request};
 use super::terminal::{Style, StyledLine, Terminal};
 use super::{CliError, ProcessArg, runtime_error};
-use crate::admin::ProcessStatus;
+use crate::admin::{API_STATUS, ProcessStatus};
 
+pub(super) use drift_view::lines as drift_lines;
 use view::{RequestRates, lines};
 
 /// The process responds at once; this only bounds a hung process.
@@ -89,7 +91,7 @@ fn json(args: &StatusArg) -> Result<String, CliError> {
     let path = match &args.pool {
         Some(pool) => format!("/api/v1/pools/{}", percent_encode(pool)),
         None if args.cluster => API_CLUSTER.to_owned(),
-        None => "/api/v1/status".to_owned(),
+        None => API_STATUS.to_owned(),
     };
     Ok(request(&args.process, "GET", &path, "", TIMEOUT)? + "\n")
 }
@@ -115,14 +117,16 @@ fn shown(
 }
 
 fn current(args: &StatusArg) -> Result<ProcessStatus, CliError> {
-    let body = request(&args.process, "GET", "/api/v1/status", "", TIMEOUT)?;
+    let body = request(&args.process, "GET", API_STATUS, "", TIMEOUT)?;
     let mut status: ProcessStatus = parse(&body)?;
     if let Some(pool) = &args.pool {
         status.pools.retain(|report| report.pool.name == *pool);
         if status.pools.is_empty() {
-            let pool = pool.escape_debug();
-            return Err(runtime_error(format!("there is no pool `{pool}`")));
+            let shown = pool.escape_debug();
+            return Err(runtime_error(format!("there is no pool `{shown}`")));
         }
+        let changes = &mut status.drift.operator_changes;
+        changes.retain(|change| change.pool.as_ref() == Some(pool));
     }
     Ok(status)
 }

@@ -12,7 +12,7 @@ use crate::cli::terminal::{Style, StyledLine};
 use crate::pool::{HostState, HostStatus, PoolStatus};
 use crate::timestamp::Timestamp;
 
-use super::cluster_view;
+use super::{cluster_view, drift_view};
 
 /// The separator of two columns.
 const COLUMN_GAP: &str = "  ";
@@ -89,6 +89,11 @@ pub(super) fn lines(
         let text = format!("{} not taken in: {}", refused.file, refused.reason);
         StyledLine::new(text, Style::Bad)
     }));
+    lines.extend(
+        drift_view::lines(status.process.config.file.as_deref(), &status.drift, now)
+            .into_iter()
+            .map(|line| StyledLine::new(line, Style::Passing)),
+    );
     lines.extend(status.acme.iter().map(ordered_certificate));
     lines.extend(
         status

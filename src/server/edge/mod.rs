@@ -4,14 +4,17 @@
 //! that fails. Pingora's protocols and its proxy are used unchanged; only accepting is replaced.
 
 mod accept;
+mod admission;
 mod connections;
 #[cfg(test)]
 mod fuzz;
 mod handshake_turn;
 pub(super) mod inherited_listeners;
+mod listener_context;
 mod proxy_protocol;
 mod read_ahead;
 mod replay_stream;
+mod tls_handshake;
 mod workers;
 
 use std::io;
@@ -40,7 +43,8 @@ use crate::server::lifecycle::Lifecycle;
 use crate::server::tls::TlsState;
 use crate::supervisor::{Supervisor, Task};
 
-use accept::{AcceptLoop, ListenerContext};
+use accept::AcceptLoop;
+use listener_context::ListenerContext;
 use workers::Workers;
 
 pub(super) use connections::{Connections, connection_capacity, raise_descriptors};

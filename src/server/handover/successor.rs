@@ -44,6 +44,14 @@ impl TakeoverRequest {
         let socket = successor_process::run_stage()?;
         Ok(TakeoverRequest { socket, wait })
     }
+
+    /// Tells the predecessor that has started this process why it cannot start. An operator who has started it reads the
+    /// reason in the output.
+    pub fn report_failure(&self, reason: &str) {
+        if self.socket.is_some() {
+            successor_process::report_failure(reason);
+        }
+    }
 }
 
 /// A successor that has received `welcome`.

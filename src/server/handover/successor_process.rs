@@ -7,12 +7,13 @@
 //! ```text
 //!     first stage       →   the pid of the successor; then it exits
 //!     the successor    ←    the path of the upgrade socket, to which it must connect
+//!                      →    if it cannot start: the reason, as text
 //! ```
 //! A successor that reads end-of-file instead was given up by its predecessor, and ends.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ use std::time::Duration;
 use std::{env, path};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -41,6 +42,9 @@ const FIRST_STAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest path that is read from the lifeline; PATH_MAX of Linux.
 const MAX_PATH: u32 = 4096;
+
+/// The longest reason that is written to the lifeline and read from it, in bytes. The buffer of a socket takes it at once.
+const MAX_REASON: usize = 4096;
 
 /// Call it before anything else in a process with `--upgrade`. In the first stage it starts the second and does not
 /// return; in the second it returns the upgrade socket to connect to. `None`: an operator started this process.
@@ -89,6 +93,18 @@ fn read_socket_path() -> io::Result<PathBuf> {
     Ok(OsString::from_vec(path).into())
 }
 
+/// Tells the predecessor why this process, which is in the second stage, cannot start. A predecessor that has gone or
+/// does not read needs no answer.
+pub(super) fn report_failure(reason: &str) {
+    let stdin = io::stdin().as_fd().try_clone_to_owned();
+    let Ok(mut lifeline) = stdin.map(StdUnixStream::from) else {
+        return;
+    };
+    let reason = &reason.as_bytes()[..reason.len().min(MAX_REASON)];
+    let _ = lifeline.set_nonblocking(true);
+    let _ = lifeline.write_all(reason);
+}
+
 /// The running program and its arguments.
 #[derive(Debug, Clone)]
 pub(in crate::server) struct Program {
@@ -118,6 +134,11 @@ impl Program {
         Ok(Program { path, arguments })
     }
 
+    /// The binary that a successor runs.
+    pub(in crate::server) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Starts a successor with this process's environment and log, and lets it connect to `upgrade_socket`. Dropping
     /// the future ends the started process.
     pub(super) async fn start(&self, upgrade_socket: &Path) -> Result<SuccessorProcess, String> {
@@ -141,6 +162,7 @@ impl Program {
         let mut started = SuccessorProcess {
             pid,
             lifeline: Some(lifeline),
+            reason: Vec::new(),
             grace: None,
         };
         started
@@ -170,6 +192,8 @@ impl Program {
 pub(super) struct SuccessorProcess {
     pid: Pid,
     lifeline: Option<UnixStream>,
+    /// Why it could not start, as far as it has told.
+    reason: Vec<u8>,
     /// How long its requests may finish, if it may have some; `None`: it has none yet.
     grace: Option<Duration>,
 }
@@ -179,12 +203,15 @@ impl SuccessorProcess {
         self.pid
     }
 
-    /// Waits for the end of the process and describes it.
+    /// Waits for the end of the process and describes it. May be cancelled and called again.
     pub(super) async fn wait_for_exit(&mut self) -> String {
         if let Some(lifeline) = &mut self.lifeline {
-            wait_for_eof(lifeline).await;
+            read_to_end(lifeline, &mut self.reason).await;
         }
-        "the successor has ended; its own log lines say why".to_owned()
+        match String::from_utf8_lossy(&self.reason).trim() {
+            "" => "the successor has ended; its own log lines say why".to_owned(),
+            reason => format!("the successor has ended: {reason}"),
+        }
     }
 
     /// From now on the process may have connections, so it gets SIGTERM before SIGKILL.
@@ -225,24 +252,31 @@ impl Drop for SuccessorProcess {
         };
         send_signal(pid, &lifeline, Signal::SIGTERM);
         tokio::spawn(async move {
-            if timeout(grace, wait_for_eof(&mut lifeline)).await.is_err() {
+            let mut unread = Vec::new();
+            let ended = read_to_end(&mut lifeline, &mut unread);
+            if timeout(grace, ended).await.is_err() {
                 send_signal(pid, &lifeline, Signal::SIGKILL);
             }
         });
     }
 }
 
-/// Waits until the last process has closed the other end.
-async fn wait_for_eof(lifeline: &mut UnixStream) {
-    let mut byte = [0];
-    while lifeline.read(&mut byte).await.is_ok_and(|read| read > 0) {}
+/// Waits until the last process has closed the other end, and keeps up to [`MAX_REASON`] bytes of what comes until then.
+async fn read_to_end(lifeline: &mut UnixStream, received: &mut Vec<u8>) {
+    let mut chunk = [0; 512];
+    while let Ok(count @ 1..) = lifeline.read(&mut chunk).await {
+        let left = MAX_REASON.saturating_sub(received.len());
+        received.extend_from_slice(&chunk[..count.min(left)]);
+    }
 }
 
 /// Sends a signal to the process at the other end of `lifeline`, if it lives. The pid could be reused only if the
 /// process ended and all other pids were used up between the check and the signal.
-pub(super) fn send_signal(pid: Pid, lifeline: &impl AsRawFd, signal: Signal) {
-    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    if recv(lifeline.as_raw_fd(), &mut [0], flags) != Ok(0) {
+pub(super) fn send_signal(pid: Pid, lifeline: &impl AsFd, signal: Signal) {
+    // What the process has written before its end may not have been read.
+    let mut ends = [PollFd::new(lifeline, PollFlags::empty())];
+    let polled = poll(&mut ends, Some(&Timespec::default()));
+    if polled.is_err() || !ends[0].revents().contains(PollFlags::HUP) {
         let _ = kill(pid, signal);
     }
 }

@@ -62,14 +62,14 @@ impl Reloader {
                 pool.tls = Some(tls.clone());
             }
         }
-        let (found_config, leaving) = self.with_found_hosts(&file_config);
+        let found_config = self.with_found_hosts(&file_config);
         let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
         let (config, _) = self.effective(&found_config, &mut overrides);
         let loaded = self.loaded_config.load().loaded;
         match self.activate(config, loaded, FirstRound::Awaited).await {
             Ok(()) => {
                 self.file_config = file_config;
-                (self.found_config, self.leaving) = (found_config, leaving);
+                self.found_config = found_config;
                 scan.accept_pools();
                 true
             }

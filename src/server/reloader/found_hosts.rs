@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{Reloader, RuntimeOverrides};
 use crate::config::{Config, HostSource, Pool};
-use crate::discovery::{Leaving, SourceTable, with_members};
+use crate::discovery::{SourceTable, with_members};
 use crate::event_log::EventKind;
 use crate::server::reload_plan::{FirstRound, find_pool};
 use crate::server::reloader::ReloadError;
@@ -18,10 +18,11 @@ use ballast_balancer::HostId;
 const LEAVING_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Waits until sources have told something new, or leaving hosts may go.
-pub(super) async fn due(sources: &SourceTable, leaving: &Leaving) {
-    match leaving.is_empty() {
-        true => sources.changed().await,
-        false => tokio::select! {
+pub(super) async fn due(sources: &SourceTable, found_config: &Config) {
+    let mut members = found_config.pools.iter().flat_map(|pool| &pool.members);
+    match members.any(|host| host.is_leaving) {
+        false => sources.changed().await,
+        true => tokio::select! {
             () = sources.changed() => {}
             () = sleep(LEAVING_INTERVAL) => {}
         },
@@ -30,7 +31,7 @@ pub(super) async fn due(sources: &SourceTable, leaving: &Leaving) {
 
 impl Reloader {
     /// `file_config` with the hosts that sources have told.
-    pub(super) fn with_found_hosts(&self, file_config: &Config) -> (Config, Leaving) {
+    pub(super) fn with_found_hosts(&self, file_config: &Config) -> Config {
         let active = self.active.load();
         let is_usable = |pool: &str, host: &HostId| {
             let member = find_pool(&active, pool).and_then(|pool| pool.member(host));
@@ -41,24 +42,21 @@ impl Reloader {
     }
 
     /// The same for a file that is about to take effect; its sources are asked first.
-    pub(super) async fn find_hosts_of(
-        &self,
-        file_config: &Config,
-    ) -> Result<(Config, Leaving), ReloadError> {
+    pub(super) async fn find_hosts_of(&self, file_config: &Config) -> Result<Config, ReloadError> {
         self.discovery.prepare(&self.file_config, file_config).await;
-        let (found_config, leaving) = self.with_found_hosts(file_config);
+        let found_config = self.with_found_hosts(file_config);
         let had_hosts = |name: &str| {
             let mut pools = self.found_config.pools.iter();
             pools.any(|pool| pool.name == name && !pool.members.is_empty())
         };
         let missing = self.discovery.missing(&found_config, had_hosts);
         missing.map_err(ReloadError::Invalid)?;
-        Ok((found_config, leaving))
+        Ok(found_config)
     }
 
     /// Uses what sources have told from now on.
     pub(super) async fn take_found_hosts(&mut self) {
-        let (found_config, leaving) = self.with_found_hosts(&self.file_config);
+        let found_config = self.with_found_hosts(&self.file_config);
         let pools = found_config.pools.iter().zip(&self.found_config.pools);
         let changes = Vec::from_iter(pools.filter_map(|(now, before)| changes(now, before)));
         if found_config.pools != self.found_config.pools {
@@ -74,7 +72,6 @@ impl Reloader {
             }
             self.found_config = found_config;
         }
-        self.leaving = leaving;
         for (pool, text) in changes {
             if let Some(pool) = find_pool(&self.active.load(), &pool) {
                 pool.log_event(EventKind::HostsFound, None, &text);

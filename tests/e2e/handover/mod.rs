@@ -1,5 +1,6 @@
 //! A process hands over to its successor: no request and no state is lost, and a failed handover does no harm.
 
+mod binary;
 mod changed_paths;
 mod changes;
 mod failures;
