@@ -11,9 +11,6 @@ use clap_complete::Shell;
 use super::{Args, CliError, runtime_error};
 use crate::config;
 
-/// The name of the program, independent of the name of its executable.
-const NAME: &str = env!("CARGO_PKG_NAME");
-
 /// Selects the shell.
 #[derive(Debug, clap::Args)]
 pub(super) struct ShellArg {
@@ -33,7 +30,9 @@ pub(super) struct ManArg {
 
 pub(super) fn completions(args: &ShellArg) -> Result<(), CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Args::command(), NAME, &mut script);
+    let mut command = Args::command();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(args.shell, &mut command, name, &mut script);
     io::stdout().write_all(&script).map_err(runtime_error)
 }
 

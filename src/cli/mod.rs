@@ -29,7 +29,7 @@ use crate::{demo, logging, server};
 
 /// An HTTP load balancer on Pingora.
 #[derive(Debug, Parser)]
-#[command(version, after_help = AFTER_HELP)]
+#[command(name = "ballast", version, after_help = AFTER_HELP)]
 struct Args {
     #[command(subcommand)]
     command: CliCommand,
