@@ -82,7 +82,7 @@ impl SpanBatch {
         self.requests = 0;
         self.spans.clear();
         let mut scope = ProtoMessage::default();
-        scope.bytes(field::SCOPE_NAME, env!("CARGO_PKG_NAME").as_bytes());
+        scope.bytes(field::SCOPE_NAME, b"ballast");
         scope.bytes(field::SCOPE_VERSION, env!("CARGO_PKG_VERSION").as_bytes());
         self.spans.bytes(field::SCOPE, scope.as_bytes());
     }

@@ -54,6 +54,7 @@ mod migration_guide;
 mod mirror;
 mod ocsp;
 mod openssl;
+mod packages;
 mod path_normalization;
 mod plan;
 mod proxy_protocol;
