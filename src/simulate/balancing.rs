@@ -9,15 +9,15 @@ use std::time::Duration;
 use super::scenario::Scenario;
 use crate::config;
 use ballast_balancer::{
-    ALGORITHMS, AlgorithmInfo, Balancer, BalancerError, Clock, Host, HostId, Lease, Options,
-    Selection, build_with,
+    ALGORITHMS, Algorithm, AlgorithmInfo, Balancer, BalancerError, Clock, Host, HostId, Joining,
+    Lease, Options, Outcome, Selection,
 };
 
 /// An algorithm, with the options of the file if it is the pool's, else with its defaults.
 #[derive(Debug, Clone)]
 pub(super) struct SimulatedAlgorithm {
     pub(super) name: &'static str,
-    options: Options,
+    algorithm: Algorithm,
     /// Whether it is the pool's.
     pub(super) is_configured: bool,
 }
@@ -33,12 +33,12 @@ pub(super) fn algorithms(
         chosen.is_empty() || chosen.iter().any(|chosen| chosen.name == info.name)
     };
     let algorithms = ALGORITHMS.iter().filter(is_chosen).map(|info| {
-        let is_configured = info.name == configured.info.name;
+        let is_configured = info.name == configured.info().name;
         SimulatedAlgorithm {
             name: info.name,
-            options: match is_configured {
-                true => configured.options.clone(),
-                false => Options::new(),
+            algorithm: match is_configured {
+                true => configured.typed.clone(),
+                false => info.algorithm(),
             },
             is_configured,
         }
@@ -50,9 +50,9 @@ pub(super) fn algorithms(
 #[derive(Debug)]
 pub(super) struct SimulatedBalancer {
     /// Those that are not ejected.
-    usable: Box<dyn Balancer>,
+    usable: Balancer,
     /// All of them, for the probes of ejected ones.
-    all: Box<dyn Balancer>,
+    all: Balancer,
     hosts: Vec<Arc<Host>>,
     positions: HashMap<HostId, usize>,
     clock: Clock,
@@ -73,17 +73,15 @@ impl SimulatedBalancer {
         let hosts = hosts.collect::<Result<Vec<_>, BalancerError>>()?;
         let positions = hosts.iter().map(|host| host.id().clone()).zip(0..);
         let clock = Clock::manual();
-        let mut options = algorithm
-            .options
-            .clone()
+        let mut options = Options::new()
             .clock(clock.clone())
             .seed(scenario.settings.seed);
         if let Some(config::SlowStart { window, floor }) = scenario.slow_start {
             options = options.slow_start(window, f64::from(floor) / 100.0);
         }
         Ok(SimulatedBalancer {
-            usable: build_with(algorithm.name, hosts.iter().cloned(), &options)?,
-            all: build_with(algorithm.name, hosts.iter().cloned(), &options)?,
+            usable: Balancer::new(algorithm.algorithm.clone(), hosts.iter().cloned(), &options)?,
+            all: Balancer::new(algorithm.algorithm.clone(), hosts.iter().cloned(), &options)?,
             positions: positions.collect(),
             hosts,
             clock,
@@ -122,10 +120,10 @@ impl SimulatedBalancer {
 
     /// Requests are sent to the host again, slowly at first.
     pub(super) fn readmit(&self, host: usize) {
-        let host = &self.hosts[host];
-        // Neither fails: it has been ejected, and then is a member.
-        let _ = self.usable.add_host(Arc::clone(host));
-        let _ = self.usable.begin_slow_start(host.id(), Duration::ZERO);
+        let returning = Joining::from(Arc::clone(&self.hosts[host])).slow_start(Duration::ZERO);
+        let others = self.usable.hosts().into_iter().map(Joining::from);
+        // No host is there twice: this one has been ejected.
+        let _ = self.usable.set_hosts(others.chain([returning]));
     }
 }
 
@@ -137,7 +135,11 @@ impl SimulatedLease {
     /// The request has ended, `latency` nanoseconds after it was sent to the host.
     pub(super) fn finish(self, latency: u64, succeeded: bool) {
         let SimulatedLease(lease) = self;
-        lease.observe(Duration::from_nanos(latency), succeeded);
+        let latency = Duration::from_nanos(latency);
+        lease.finish(match succeeded {
+            true => Outcome::success(latency),
+            false => Outcome::failure(latency),
+        });
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::terminal::Terminal;
-use super::{CliError, ConfigArg, load, runtime_error, usage_error};
+use super::{CliError, ConfigArg, runtime_error, usage_error};
 use crate::config::{Config, Pool};
 use crate::simulate::{
     Failing, RunLength, Scenario, ServiceDistribution, Settings, Slowdown, plot, simulate,
@@ -85,7 +85,7 @@ enum Format {
 }
 
 pub(super) fn run(args: SimulateArg) -> Result<(), CliError> {
-    let config = load(&args.config.config)?;
+    let config = args.config.load()?;
     let pool = find_pool(&config, args.pool.as_deref())?;
     let (format, file) = (args.format, args.plot.clone());
     let scenario = Scenario::new(pool, settings(args)).map_err(usage_error)?;
