@@ -17,7 +17,7 @@ use super::acme_service::AcmeService;
 use super::admin_service::AdminService;
 use super::certificate_watch::CertificateWatch;
 use super::control_socket::{ControlService, ControlSocket, ensure_single_instance};
-use super::disk_watch::{DiskWatch, RunningBinary};
+use super::disk_watch::RunningBinary;
 use super::edge::{ConnectionHandlers, Connections, Edge};
 use super::event_loop::{EventContext, EventLoop};
 use super::handover::{HandoverCoordinator, HandoverSources, Program, Successor, TakeoverRequest};
@@ -366,12 +366,7 @@ fn health_service(
         Arc::clone(&shared.lifecycle),
         shared.cluster.clone(),
     );
-    let disk_watch = DiskWatch {
-        file: file.map(Path::to_owned),
-        binary,
-        loaded_config: Arc::clone(&shared.loaded_config),
-        state: shared.disk,
-    };
+    let disk_watch = shared.disk_watch(file, binary);
     let reloader = Reloader {
         previewer,
         file: file.map(Path::to_owned),

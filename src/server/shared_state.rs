@@ -12,7 +12,7 @@ use super::StartError;
 use super::acme_service::SharedAcme;
 use super::change_lock::ChangeLocks;
 use super::cluster_shares::{limit_shares, with_shares};
-use super::disk_watch::DiskState;
+use super::disk_watch::{DiskState, DiskWatch, RunningBinary};
 use super::drift_source::DriftSource;
 use super::edge::{connection_capacity, raise_descriptors};
 use super::handover::{ExpectedProbes, HandoverState, Successor};
@@ -79,6 +79,16 @@ impl SharedState {
             overrides: Arc::clone(&self.overrides),
             disk: Arc::clone(&self.disk),
             cluster: self.cluster.clone(),
+        }
+    }
+
+    /// Looks at the file and the binary on disk.
+    pub(super) fn disk_watch(&self, file: Option<&Path>, binary: RunningBinary) -> DiskWatch {
+        DiskWatch {
+            file: file.map(Path::to_owned),
+            binary,
+            loaded_config: Arc::clone(&self.loaded_config),
+            state: Arc::clone(&self.disk),
         }
     }
 }
