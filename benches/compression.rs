@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ballast_lb::config::ContentCoding;
-use ballast_lb::proxy::compression::Compressor;
+use ballast::config::ContentCoding;
+use ballast::proxy::compression::Compressor;
 use criterion::{BenchmarkId, Criterion, Throughput};
 
 const CODINGS: [ContentCoding; 3] = [

@@ -9,11 +9,11 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ballast_lb::config::Config;
-use ballast_lb::metrics::MetricsCounters;
-use ballast_lb::pool::{HostRegistry, SelectionReason};
-use ballast_lb::proxy::ActiveConfig;
-use ballast_lb::record::{
+use ballast::config::Config;
+use ballast::metrics::MetricsCounters;
+use ballast::pool::{HostRegistry, SelectionReason};
+use ballast::proxy::ActiveConfig;
+use ballast::record::{
     Attempt, AttemptOutcome, Observer, RequestRecord, RequestSummary, TerminationReason,
 };
 use criterion::Criterion;

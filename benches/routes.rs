@@ -6,9 +6,9 @@
 use std::hint::black_box;
 use std::path::Path;
 
-use ballast_lb::config::Config;
-use ballast_lb::message::FieldsView;
-use ballast_lb::route::{Router, RoutingInput};
+use ballast::config::Config;
+use ballast::message::FieldsView;
+use ballast::route::{Router, RoutingInput};
 use criterion::{BenchmarkId, Criterion};
 use http::{HeaderMap, Method};
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use async_trait::async_trait;
-use ballast_lb::config::Config;
+use ballast::config::Config;
 use pingora::Result;
 use pingora::proxy::{ProxyHttp, Session, http_proxy_service};
 use pingora::server::Server;

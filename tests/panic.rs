@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use ballast_lb::config::Config;
-use ballast_lb::pingora_driver::{ClientStream, PanicGuard};
-use ballast_lb::pool::{HostRegistry, Pool};
-use ballast_lb::proxy::{ActiveConfig, Proxy, RequestContext, TrafficState};
-use ballast_lb::record::{Observer, TerminationReason};
+use ballast::config::Config;
+use ballast::pingora_driver::{ClientStream, PanicGuard};
+use ballast::pool::{HostRegistry, Pool};
+use ballast::proxy::{ActiveConfig, Proxy, RequestContext, TrafficState};
+use ballast::record::{Observer, TerminationReason};
 use bytes::Bytes;
 use log::{LevelFilter, Log, Metadata, Record};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -153,7 +153,7 @@ impl Log for LogLines {
 struct Outcomes(Mutex<Vec<(Option<u16>, TerminationReason, usize)>>);
 
 impl Observer for Outcomes {
-    fn on_request_end(&self, record: &ballast_lb::record::RequestRecord<'_>) {
+    fn on_request_end(&self, record: &ballast::record::RequestRecord<'_>) {
         let mut outcomes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.push((
             record.summary.status,

@@ -31,9 +31,9 @@ pub(super) fn format(record: &Record<'_>) -> String {
 pub(super) fn is_about_request(target: &str) -> bool {
     [
         "pingora",
-        concat!(env!("CARGO_CRATE_NAME"), "::proxy"),
-        concat!(env!("CARGO_CRATE_NAME"), "::pingora_driver"),
-        concat!(env!("CARGO_CRATE_NAME"), "::engine"),
+        "ballast::proxy",
+        "ballast::pingora_driver",
+        "ballast::engine",
     ]
     .iter()
     .any(|prefix| target.starts_with(prefix))
@@ -87,14 +87,8 @@ mod tests {
     fn a_long_line_is_truncated_and_ends_with_the_number_of_missing_bytes() {
         for (target, max) in [
             ("pingora_proxy", MAX_REQUEST_LINE),
-            (
-                concat!(env!("CARGO_CRATE_NAME"), "::proxy::completion"),
-                MAX_REQUEST_LINE,
-            ),
-            (
-                concat!(env!("CARGO_CRATE_NAME"), "::server::reload"),
-                MAX_LINE,
-            ),
+            ("ballast::proxy::completion", MAX_REQUEST_LINE),
+            ("ballast::server::reload", MAX_LINE),
         ] {
             let whole = "a".repeat(max);
             assert_eq!(line_of(target, &whole), whole);

@@ -181,9 +181,9 @@ impl Window {
 /// Whether clients can cause any number of lines with this log target.
 fn may_flood(target: &str) -> bool {
     let connection_targets = [
-        concat!(env!("CARGO_CRATE_NAME"), "::admin"),
-        concat!(env!("CARGO_CRATE_NAME"), "::server::edge"),
-        concat!(env!("CARGO_CRATE_NAME"), "::logging"),
+        "ballast::admin",
+        "ballast::server::edge",
+        "ballast::logging",
     ];
     super::bounded_line::is_about_request(target)
         || connection_targets
@@ -274,9 +274,9 @@ mod tests {
                 now,
             );
             for target in [
-                concat!(env!("CARGO_CRATE_NAME"), "::event_log"),
-                concat!(env!("CARGO_CRATE_NAME"), "::server::reload"),
-                concat!(env!("CARGO_CRATE_NAME"), "::health"),
+                "ballast::event_log",
+                "ballast::server::reload",
+                "ballast::health",
             ] {
                 assert_eq!(
                     check(&limiter, target, "same", now),

@@ -1,6 +1,6 @@
 //! `acme`.
 
-use ballast_lb::config::{Acme, AcmeChallenge, Config};
+use ballast::config::{Acme, AcmeChallenge, Config};
 
 use crate::file::{directory, errors, write};
 use crate::{only_message, parse, try_parse};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ballast_lb::config::{CertificateSource, Config};
+use ballast::config::{CertificateSource, Config};
 use rcgen::{CertificateParams, KeyPair};
 
 use crate::file::{directory, errors, write};

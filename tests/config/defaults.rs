@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ballast_lb::config::{
+use ballast::config::{
     Access, AccessLog, Admin, AdminMetrics, Ambiguous, Authentication, CertificateMode,
     ClientIdentity, Compression, ContentCoding, Ejection, ErrorPages, Failures, HalfClose,
     HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits, LogFormat,

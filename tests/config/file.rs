@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ballast_lb::config::Config;
+use ballast::config::Config;
 use tempfile::TempDir;
 
 pub(crate) fn directory() -> TempDir {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use ballast::config::{Config, json_schema, key_table, manual_page, reference_file};
 use ballast_balancer::ALGORITHMS;
-use ballast_lb::config::{Config, json_schema, key_table, manual_page, reference_file};
 use serde_json::Value as Json;
 use serde_yaml::Value;
 

@@ -19,7 +19,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use ballast_lb::config::{Config, ConfigErrors, Environment, Pool};
+use ballast::config::{Config, ConfigErrors, Environment, Pool};
 
 /// An environment in which one name resolves and no file exists.
 struct FakeEnvironment;

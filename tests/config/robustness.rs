@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ballast_lb::config::ConfigErrors;
+use ballast::config::ConfigErrors;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ballast_lb::config::{Action, Config, KeySource, PathPattern, PoolRef, Retry, Route};
+use ballast::config::{Action, Config, KeySource, PathPattern, PoolRef, Retry, Route};
 use serde_json::json;
 
 use crate::{errors, parse};

@@ -7,7 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-use ballast_lb::config::{Config, ConfigErrors, Environment, control_socket};
+use ballast::config::{Config, ConfigErrors, Environment, control_socket};
 
 use crate::{errors, parse, with_top};
 
@@ -426,7 +426,7 @@ fn aliases_and_merges_stand_for_what_has_the_anchor() {
     );
     assert!(a.retries.is_none() && b.retries.is_some());
     assert!(a.ejection.is_none() && b.ejection.is_none());
-    let interval = |pool: &ballast_lb::config::Pool| {
+    let interval = |pool: &ballast::config::Pool| {
         let check = pool.health_check.as_ref().expect("a check");
         check.interval.as_secs()
     };

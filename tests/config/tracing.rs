@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ballast_lb::config::{Config, Otlp, Share, Tracing};
+use ballast::config::{Config, Otlp, Share, Tracing};
 
 use crate::{errors, only_message, parse, with_top};
 

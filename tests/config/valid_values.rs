@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ballast_balancer::ALGORITHMS;
-use ballast_lb::config::{
+use ballast::config::{
     Access, CleartextHttp2, HalfClose, HostHeader, Initial, KeySource, Listener, Period, PoolTls,
     Probe, ProxyProtocolVersion, Rate, RateKey, TlsVersion, Underscores, WhenAllDown,
 };
+use ballast_balancer::ALGORITHMS;
 
 use crate::{parse, pool, pool_with, with_top};
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ballast_lb::config::Config;
+use ballast::config::Config;
 use nix::fcntl::{Flock, FlockArg};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::ServerName;

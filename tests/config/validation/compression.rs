@@ -1,6 +1,6 @@
 //! `compression`, at the top level and of routes.
 
-use ballast_lb::config::ContentCoding;
+use ballast::config::ContentCoding;
 
 use crate::{only_message, parse, with_top};
 
