@@ -37,7 +37,7 @@ pub enum BinaryState {
     Running,
     /// Another file is in its place.
     Replaced,
-    /// There is none.
+    /// There is no file at its path.
     Missing,
 }
 
