@@ -145,12 +145,8 @@ fn the_image_is_not_root_checks_its_health_and_copies_files_that_exist() {
         let command = words.last().expect("it is not empty");
         assert_eq!(run(&[command, "--help"]).code, Some(0), "{command}");
     }
-    let stages = instructions.iter().filter(|(name, _)| name == "FROM");
-    assert!(
-        stages
-            .last()
-            .is_some_and(|(_, base)| base.contains("distroless/static"))
-    );
+    // The base of the last stage.
+    assert!(of("FROM").contains("distroless/static"));
 
     // What the last stage takes of the first is made by commands of its own.
     for (_, rest) in instructions.iter().filter(|(name, _)| name == "COPY") {
