@@ -9,6 +9,7 @@ mod generate;
 mod host;
 mod log_level;
 mod maintenance;
+mod manual_pages;
 mod plan;
 mod reload;
 mod routes;
@@ -29,7 +30,7 @@ use crate::{demo, logging, server};
 
 /// An HTTP load balancer on Pingora.
 #[derive(Debug, Parser)]
-#[command(version, after_help = AFTER_HELP)]
+#[command(name = "ballast", version, after_help = AFTER_HELP)]
 struct Args {
     #[command(subcommand)]
     command: CliCommand,
