@@ -70,21 +70,16 @@ fn add_pages(
 }
 
 fn page(program: &Command, command: &Command, parent: Option<&Command>) -> String {
-    let mut page = Roff::new();
-    title(&mut page, page_name(command), SECTION);
-    let mut text = page.render();
-
-    let man = Man::new(command.clone());
-    text += &without_preamble(opening_sections(command, parent.is_none()).render());
-    text += &options_section(&man);
+    let mut text = opening_sections(command, parent.is_none()).render();
+    text += &options_section(command);
     text += &without_preamble(closing_sections(program, command, parent).render());
     text
 }
 
-fn options_section(man: &Man) -> String {
+fn options_section(command: &Command) -> String {
     let mut bytes = Vec::new();
     // Writing to a Vec cannot fail.
-    let _ = man.render_options_section(&mut bytes);
+    let _ = Man::new(command.clone()).render_options_section(&mut bytes);
     without_preamble(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -96,11 +91,12 @@ fn without_preamble(part: String) -> String {
     }
 }
 
-/// The sections before the options.
+/// The title, and the sections before the options.
 fn opening_sections(command: &Command, is_program: bool) -> Roff {
-    let mut page = Roff::new();
-    page.control("SH", ["NAME"]);
     let name = page_name(command);
+    let mut page = Roff::new();
+    title(&mut page, name, SECTION);
+    page.control("SH", ["NAME"]);
     page.text([roman(format!("{name} - {}", summary(command)))]);
     page.control("SH", ["SYNOPSIS"]);
     page.text(synopsis(command));
@@ -197,7 +193,7 @@ fn closing_sections(program: &Command, command: &Command, parent: Option<&Comman
         page.control("EE", []);
     }
     page.control("SH", ["SEE ALSO"]);
-    page.text(see_also(command, parent));
+    page.text(see_also(program, command, parent));
     page
 }
 
@@ -214,7 +210,7 @@ fn environment(program: &Command, command: &Command, is_program: bool) -> Vec<(S
     let has_config = is_program || has(command, "config");
     if has_config || command.get_name() == "demo" {
         for line in help_lines(program, "Environment") {
-            match (line.split_once("  "), variables.last_mut()) {
+            match (line.split_once(' '), variables.last_mut()) {
                 (Some((name, meaning)), _) if !name.is_empty() => {
                     variables.push((name.to_owned(), meaning.trim_start().to_owned()));
                 }
@@ -274,16 +270,17 @@ fn files(command: &Command, serves: bool) -> Vec<(&'static str, &'static str)> {
     files
 }
 
-fn see_also(command: &Command, parent: Option<&Command>) -> Vec<Inline> {
+fn see_also(program: &Command, command: &Command, parent: Option<&Command>) -> Vec<Inline> {
     let mut pages: Vec<&str> = match parent {
         // Of the program the commands stand above already.
         None => visible_subcommands(command).map(page_name).collect(),
         Some(parent) => {
             let siblings = visible_subcommands(parent).map(page_name);
-            let relatives = siblings.filter(|_| parent.get_name() != "ballast");
+            // The program's own page has its commands.
+            let relatives = siblings.filter(|_| page_name(parent) != page_name(program));
             let relatives = relatives.chain(visible_subcommands(command).map(page_name));
             let others = relatives.filter(|name| *name != page_name(command));
-            ["ballast"].into_iter().chain(others).collect()
+            [page_name(program)].into_iter().chain(others).collect()
         }
     };
     pages.sort_unstable();

@@ -43,7 +43,9 @@ pub(super) fn check_cargo(command: &str) -> Result<(), String> {
         other => return Err(format!("no package {other}")),
     };
     match (subcommand, target) {
-        ("test", None) if names.is_empty() => Ok(()),
+        ("test" | "bench" | "build" | "doc", None) if names.is_empty() => Ok(()),
+        // In a project of the reader's, or a tool from the registry.
+        ("new" | "run" | "install", None) => Ok(()),
         ("test", Some("e2e")) => names.iter().try_for_each(|name| has_test(name)),
         ("test", Some("lib")) => {
             let sources = folder.join("src");
@@ -60,13 +62,15 @@ pub(super) fn check_cargo(command: &str) -> Result<(), String> {
             let sources = sources.ok_or(format!("no bench {target}"))?;
             check_bench_arguments(&sources, passed_on)
         }
-        ("build", None) if names.is_empty() => Ok(()),
-        ("install" | "add", Some(path)) => match root().join(path).join("Cargo.toml").is_file() {
-            true => Ok(()),
-            false => Err(format!("no package in {path}")),
-        },
-        _ => Err("unknown command of cargo".to_owned()),
+        ("install" | "add", Some(path)) if is_package(path) => Ok(()),
+        _ => Err("no such target, package or command of cargo".to_owned()),
     }
+}
+
+/// Whether a path leads to a package, perhaps from a project beside a checkout.
+fn is_package(path: &str) -> bool {
+    let within = path.split_once("ballast/").map_or(path, |(_, rest)| rest);
+    root().join(within).join("Cargo.toml").is_file()
 }
 
 /// The file or folder of a test or bench target.

@@ -19,8 +19,9 @@ fn write_configurations(sandbox: &Sandbox, shown: impl Iterator<Item = (String, 
         }
     }
     let web = files.get("web.yaml").expect("the README shows it").clone();
-    files.insert("new.yaml".to_owned(), web.clone());
-    files.insert("old.yaml".to_owned(), web);
+    for name in ["ballast.yaml", "new.yaml", "old.yaml"] {
+        files.insert(name.to_owned(), web.clone());
+    }
     files.extend(shown);
     for (path, text) in files {
         match path.strip_prefix("/etc/ballast/") {
