@@ -14,6 +14,9 @@ use crate::server::runtime_paths::DEFAULT_CONFIG;
 /// The section of the manual for commands.
 const SECTION: &str = "1";
 
+/// A summary that is longer ends with its first clause, so that it fits a line of apropos(1).
+const MAX_SUMMARY: usize = 80;
+
 /// What the program is, before the description of its commands.
 const INTRODUCTION: &str = "ballast passes HTTP requests on to the hosts of pools, which it checks, and which one YAML \
 file describes. Commands to the process that runs with a file find it by that file.";
@@ -337,7 +340,12 @@ fn summary(command: &Command) -> String {
     let end = [". ", ": ", "; "]
         .iter()
         .filter_map(|mark| about.find(mark));
-    let short = &about[..end.min().unwrap_or(about.len())];
+    let mut short = &about[..end.min().unwrap_or(about.len())];
+    if short.len() > MAX_SUMMARY
+        && let Some((clause, _)) = short.split_once(", ")
+    {
+        short = clause;
+    }
     let mut letters = short.chars();
     match letters.next() {
         Some(first) => first.to_lowercase().chain(letters).collect(),
