@@ -1,7 +1,7 @@
 //! The cost of lease and release for every algorithm, host count and thread count, compared with Pingora's own
 //! `LoadBalancer::select` for the algorithms that Pingora has.
 //!
-//! `cargo bench --bench balancers` runs all; `BALLAST_TABLE=1 cargo bench --bench balancers` prints the README's table
+//! `cargo bench --bench balancers` runs all; `BALLAST_TABLE=1 cargo bench --bench balancers` prints the table of docs/performance.md
 //! instead: medians of interleaved rounds, so that a noisy machine disturbs both sides alike.
 
 use std::hint::black_box;

@@ -31,6 +31,7 @@ mod host_socket;
 mod host_tls;
 mod http2_request;
 mod logging;
+mod manual_title;
 #[doc(hidden)]
 pub mod message;
 #[doc(hidden)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
+use super::manual_pages::{self, ManualPage};
 use super::{Args, CliError, PROGRAM, runtime_error};
 use crate::config;
 
@@ -35,19 +36,25 @@ pub(super) fn completions(args: &ShellArg) -> Result<(), CliError> {
 }
 
 pub(super) fn man(args: &ManArg) -> Result<(), CliError> {
+    let pages = manual_pages::all(Args::command());
     match &args.folder {
-        Some(folder) => write_man_pages(folder).map_err(|error| {
+        Some(folder) => write_man_pages(folder, &pages).map_err(|error| {
             runtime_error(format!("cannot write to {}: {error}", folder.display()))
         }),
-        None => clap_mangen::Man::new(documented_command())
-            .render(&mut io::stdout())
-            .map_err(runtime_error),
+        // The first is that of the program.
+        None => pages.first().map_or(Ok(()), |page| {
+            io::stdout()
+                .write_all(page.text.as_bytes())
+                .map_err(runtime_error)
+        }),
     }
 }
 
-fn write_man_pages(folder: &Path) -> io::Result<()> {
+fn write_man_pages(folder: &Path, pages: &[ManualPage]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(documented_command(), folder)?;
+    for page in pages {
+        fs::write(folder.join(&page.file), &page.text)?;
+    }
     fs::write(folder.join("ballast.yaml.5"), config::manual_page())
 }
 
@@ -57,9 +64,4 @@ pub(super) fn schema() -> Result<(), CliError> {
     io::stdout()
         .write_all(schema.as_bytes())
         .map_err(runtime_error)
-}
-
-/// The command line without `help`, which needs no manual page.
-fn documented_command() -> clap::Command {
-    Args::command().disable_help_subcommand(true)
 }

@@ -10,6 +10,7 @@ mod generate;
 mod host;
 mod log_level;
 mod maintenance;
+mod manual_pages;
 mod plan;
 mod pool_choice;
 mod reload;

@@ -6,11 +6,17 @@ use serde_json::{Value as Json, json};
 
 use super::root::Config;
 use super::schema::{Describe, Key, Nesting, Presence, map_of};
+use crate::manual_title::title;
 
 /// Columns of the reference file.
 const WIDTH: usize = 120;
 /// Characters of a comment that stands behind its key; longer ones stand above it.
 const MAX_TRAILING: usize = 72;
+
+/// The file of the machine's service.
+const SERVICE_FILE: &str = "/etc/ballast/ballast.yaml";
+/// An example that is a whole file, below a comment.
+const MINIMAL: &str = include_str!("../../conf/minimal.yaml");
 
 const HEADER: &str = "\
 # Every key that Ballast knows, with its default and what it does. `ballast schema` has the same for editors.
@@ -119,13 +125,20 @@ pub fn key_table() -> String {
 /// The manual page ballast.yaml(5).
 pub fn manual_page() -> String {
     let mut page = Roff::new();
-    page.control("TH", ["ballast.yaml", "5"]);
+    title(&mut page, "ballast.yaml", "5");
     page.control("SH", ["NAME"]);
     page.text([roman("ballast.yaml - the configuration of ballast(1)")]);
+    page.control("SH", ["SYNOPSIS"]);
+    page.text([bold(SERVICE_FILE)]);
     page.control("SH", ["DESCRIPTION"]);
     page.text([roman(
         "A YAML file. Unknown keys are refused. Times have a unit, as in 500ms, 2s or 1m30s, and sizes may have one: KiB, \
          MiB or GiB. Paths of files begin in the directory of the file that names them.",
+    )]);
+    page.control("PP", []);
+    page.text([roman(
+        "A file has at least listeners and pools with hosts; every other key has a default. ballast check -c FILE lists all \
+         errors of a file with line and column, and ballast check --effective what is in force.",
     )]);
     page.control("PP", []);
     page.text([roman(
@@ -139,8 +152,28 @@ pub fn manual_page() -> String {
         page.text(heading(path, key));
         page.text([roman(text(key.doc))]);
     });
+    page.control("SH", ["FILES"]);
+    page.control("TP", []);
+    page.text([bold(SERVICE_FILE)]);
+    page.text([roman("The configuration of the machine's service.")]);
+    page.control("SH", ["EXAMPLES"]);
+    page.text([roman("A whole file:")]);
+    page.control("PP", []);
+    page.control("EX", []);
+    let is_comment = |line: &&str| line.is_empty() || line.starts_with('#');
+    for line in MINIMAL.lines().skip_while(is_comment) {
+        page.text([roman(line)]);
+    }
+    page.control("EE", []);
     page.control("SH", ["SEE ALSO"]);
-    page.text([roman("ballast(1)")]);
+    for (name, end) in [
+        ("ballast", "(1), "),
+        ("ballast-check", "(1), "),
+        ("ballast-reload", "(1), "),
+        ("ballast-schema", "(1)"),
+    ] {
+        page.text([bold(name), roman(end)]);
+    }
     page.render()
 }
 

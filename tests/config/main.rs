@@ -4,6 +4,7 @@ mod acme;
 mod certificates;
 mod common_mistakes;
 mod defaults;
+mod directive_tables;
 mod error_pages;
 mod file;
 mod generated_files;

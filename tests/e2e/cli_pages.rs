@@ -51,7 +51,7 @@ fn bash_loads_its_completions() {
 }
 
 #[test]
-fn every_command_has_a_manual_page_that_renders() {
+fn every_command_has_a_manual_page_with_its_sections() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let pages = folder.path().join("man1");
     let end = run(&["man", &pages.display().to_string()]);
@@ -67,14 +67,84 @@ fn every_command_has_a_manual_page_that_renders() {
     let single = run(&["man"]);
     let page = fs::read_to_string(pages.join("ballast.1")).expect("the file exists");
     assert_eq!(single.stdout, page);
+    for name in &names {
+        let page = fs::read_to_string(pages.join(name)).expect("the file exists");
+        assert_layout(name, &page);
+    }
 
     let Some(groff) = peer("groff") else { return };
     for name in &names {
         let mut command = Command::new(&groff);
-        command.args(["-man", "-ww", "-z"]).arg(pages.join(name));
+        command
+            .args(["-man", "-ww", "-Tutf8"])
+            .arg(pages.join(name));
         let end = finish(command);
         assert_eq!((end.code, &*end.stderr), (Some(0), ""), "{name}");
+        assert!(end.stdout.contains("ballast"), "{name}");
     }
+}
+
+/// The sections of a page in the order of man-pages(7), with those that it does not know before EXIT STATUS.
+const SECTIONS: [&str; 13] = [
+    "NAME",
+    "SYNOPSIS",
+    "DESCRIPTION",
+    "OPTIONS",
+    "COMMANDS",
+    "KEYS",
+    "SIGNALS",
+    "\"EXIT STATUS\"",
+    "ENVIRONMENT",
+    "FILES",
+    "NOTES",
+    "EXAMPLES",
+    "\"SEE ALSO\"",
+];
+
+#[track_caller]
+fn assert_layout(name: &str, page: &str) {
+    let (command, section) = name.rsplit_once('.').expect("a section");
+    let title = page.lines().find_map(|line| line.strip_prefix(".TH "));
+    let title = title.unwrap_or_else(|| panic!("{name} has no title:\n{page}"));
+    let date = title.strip_prefix(&format!("{command} {section} "));
+    let date = date.unwrap_or_else(|| panic!("{name}: {title}"));
+    let version = env!("CARGO_PKG_VERSION");
+    let (date, rest) = date.split_once(' ').expect("a date");
+    assert_eq!(
+        rest,
+        format!("\"Ballast {version}\" \"Ballast Manual\""),
+        "{name}"
+    );
+    let is_date = |(place, letter): (usize, char)| match place {
+        4 | 7 => letter == '-',
+        _ => letter.is_ascii_digit(),
+    };
+    assert!(
+        date.len() == 10 && date.chars().enumerate().all(is_date),
+        "{name}: {date}"
+    );
+    let headings = page.lines().filter_map(|line| line.strip_prefix(".SH "));
+    let places = headings.map(|heading| {
+        let place = SECTIONS.iter().position(|section| *section == heading);
+        place.unwrap_or_else(|| panic!("{name}: section {heading}"))
+    });
+    let places = Vec::from_iter(places);
+    assert!(places.is_sorted_by(|a, b| a < b), "{name}: {places:?}");
+    // apropos(1) reads one line with a dash.
+    let summary = page.split_once(".SH NAME\n").expect("a name").1;
+    let summary = summary.lines().next().unwrap_or_default();
+    assert!(
+        summary.contains(" \\- ") && summary.len() < 160,
+        "{name}: {summary}"
+    );
+}
+
+#[test]
+fn the_date_of_the_pages_can_be_set() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
+    command.arg("man").env("SOURCE_DATE_EPOCH", "1000000000");
+    let end = finish(command);
+    assert!(end.stdout.contains(".TH ballast 1 2001-09-09 "), "{end:?}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod demo;
 mod differential;
 mod discovery;
 mod dns_server;
+mod documented;
 mod drain;
 mod early_responses;
 mod ejection;

@@ -42,7 +42,7 @@ pub(crate) use etcd::{Etcd, PASSWORD as ETCD_PASSWORD};
 pub(crate) use forwarder::Forwarder;
 pub(crate) use load::{Connections, Load};
 pub(crate) use pebble::Pebble;
-pub(crate) use peers::{long, peer};
+pub(crate) use peers::{installed, long, peer};
 pub(crate) use ports::{DeadHost, FullHost, free, hold};
 pub(crate) use process::{accepted_at, allowed_descriptors, descriptors, processor_time, resident};
 pub(crate) use reply::{CannedResponse, Next, Reply};
