@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ballast_lb::config::json_schema;
+use ballast::config::json_schema;
 use serde_json::Value as Json;
 use serde_yaml::Value as Yaml;
 
