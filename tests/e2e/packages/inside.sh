@@ -6,8 +6,8 @@ export PATH=$PATH:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive
 show() { systemctl show --property "$1" --value ballast; }
 trap 'echo "failed: $BASH_COMMAND" >&2; show ActiveState >&2; show Result >&2; cat /run/log /run/dpkg.log >&2' ERR
 step() { echo "$1"; read -r _; }
-# The caches of other packages, such as that of man-db, are not of interest.
-package() { dpkg --no-triggers "$@" >>/run/dpkg.log 2>&1; }
+# The caches of other packages, such as that of man-db, are not of interest, and what is written need not last.
+package() { dpkg --no-triggers --force-unsafe-io "$@" >>/run/dpkg.log 2>&1; }
 until_gone() { for _ in $(seq 400); do [ -e "/proc/$1" ] || return 0; sleep 0.1; done; return 1; }
 touch /run/log /run/dpkg.log
 echo booted
