@@ -10,13 +10,14 @@ use super::markdown::root;
 use crate::support::finish;
 
 /// Options that name nothing in the repository.
-const PLAIN_OPTIONS: [&str; 6] = [
+const PLAIN_OPTIONS: [&str; 7] = [
     "--locked",
     "--release",
     "--workspace",
     "--all-targets",
     "--no-deps",
     "--all",
+    "--open",
 ];
 
 /// What is wrong with a command of cargo; the command begins with `cargo`.
@@ -31,7 +32,7 @@ pub(super) fn check_cargo(command: &str) -> Result<(), String> {
         match word {
             "-p" => package = words.next().ok_or("no package")?,
             "--lib" => target = Some("lib"),
-            "--test" | "--bench" | "--path" => target = words.next(),
+            "--test" | "--bench" | "--example" | "--path" => target = words.next(),
             _ if PLAIN_OPTIONS.contains(&word) => {}
             _ if word.starts_with('-') => return Err(format!("unknown option {word}")),
             _ => names.push(word),
@@ -62,6 +63,10 @@ pub(super) fn check_cargo(command: &str) -> Result<(), String> {
             let sources = sources.ok_or(format!("no bench {target}"))?;
             check_bench_arguments(&sources, passed_on)
         }
+        ("run", Some(example)) => match target_in(&folder.join("examples"), example) {
+            Some(_) => Ok(()),
+            None => Err(format!("no example {example}")),
+        },
         ("install" | "add", Some(path)) if is_package(path) => Ok(()),
         _ => Err("no such target, package or command of cargo".to_owned()),
     }
