@@ -60,7 +60,7 @@ pub enum CandidateReason {
     NotDrawn,
     /// It is another host's turn.
     Turn,
-    /// Another host comes earlier on the ring.
+    /// Another host comes earlier for this key, on the ring or in the table.
     Ring,
     /// Another host has a higher score for this client.
     Score,
@@ -100,7 +100,7 @@ impl fmt::Display for CandidateReason {
             CandidateReason::Loaded => "the picked host has no higher load",
             CandidateReason::NotDrawn => "other hosts were drawn",
             CandidateReason::Turn => "it is the turn of another host",
-            CandidateReason::Ring => "comes later on the ring",
+            CandidateReason::Ring => "comes later for this key",
             CandidateReason::Score => "another has a higher score for this client",
             CandidateReason::Bound => "is at its share of all requests, times the factor",
             CandidateReason::NoWeight => "its weight is 0",

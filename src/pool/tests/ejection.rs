@@ -70,3 +70,25 @@ fn an_ejected_host_is_preferred_to_one_that_failed_the_request() {
     assert!(!pool.has_untried_host(&ids[1..]));
     assert_ne!(next(&ids[1..]), ids[0]);
 }
+
+/// With many hosts the balancers are built by the pool's task, so that no request waits for that.
+#[test]
+fn the_ejection_of_one_of_many_hosts_is_left_to_the_task() {
+    let pool = pool(&[1; 300], |pool| {
+        pool.ejection = Some(ejection(Duration::from_secs(60)));
+    });
+    pool.begin();
+    let ids = ids(&pool);
+    let due = pool.verdicts_changed();
+    let mut due = std::pin::pin!(due);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(due.as_mut().poll(&mut context).is_pending());
+    for _ in 0..5 {
+        let lease = pool.lease_of(&ids[7]).expect("it serves");
+        lease.observe(SHORT, Outcome::Failure(Failure::Reset));
+    }
+    assert!(pool.members()[7].is_ejected());
+    assert!(due.as_mut().poll(&mut context).is_ready());
+    pool.reconcile();
+    assert!(pool.lease_of(&ids[7]).is_err());
+}
