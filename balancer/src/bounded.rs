@@ -17,10 +17,9 @@
 
 use std::sync::Arc;
 
-use crate::consistent_hash::distinct;
 use crate::core::{
     Before, CandidateReason, Hosts, Info, Member, OptionInfo, Pick, Picker, Ranked, Ring, Rng,
-    Strategy, Trace, invalid, parse_into,
+    Strategy, Trace, distinct, invalid, parse_into,
 };
 use crate::{BalancerError, Fallback, KEY};
 
@@ -125,7 +124,7 @@ impl Picker for BoundedPicker {
             }
             has_room.then_some((running, position))
         };
-        let walk = self.ring.walk(hosts.key()?).take(MAX_WALK);
+        let walk = self.ring.clockwise(hosts.key()?).take(MAX_WALK);
         let mut walk = walk.inspect(|&position| trace.visit(position));
         let chosen = walk.find_map(|position| fits(position).filter(|_| hosts.accepts(position)));
         let (running, position) = chosen.or_else(|| self.least_loaded(hosts))?;
@@ -138,7 +137,7 @@ impl Picker for BoundedPicker {
 
     fn rank(&self, hosts: &Hosts<'_>, _: u64, _: Option<usize>) -> Vec<Ranked> {
         let total = hosts.in_flight_on_all() + 1;
-        let walk = self.ring.walk(hosts.key().unwrap_or_default());
+        let walk = self.ring.clockwise(hosts.key().unwrap_or_default());
         let ranked = distinct(walk, hosts.len()).into_iter().map(|position| {
             let member = hosts.member(position);
             let running = member.running();

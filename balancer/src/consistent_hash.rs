@@ -16,15 +16,8 @@
 
 use std::sync::Arc;
 
-use crate::Fallback;
-use crate::core::{
-    Before, CandidateReason, Hosts, Info, Member, Pick, Picker, Ranked, Ring, Rng, Strategy, Trace,
-};
-use crate::{BalancerError, KEY};
-
-/// Points to visit before checking whether any host fits: a walk around the whole ring is 160 times as long as the list
-/// of hosts.
-const SHORT_WALK: usize = 256;
+use crate::core::{Before, Info, Member, Picker, Ring, Strategy, Walk, WalkPicker};
+use crate::{BalancerError, Fallback, KEY};
 
 /// The algorithm `consistent_hash`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,9 +42,9 @@ impl Strategy for ConsistentHash {
     }
 
     fn build(&self, members: &[Arc<Member>], before: Option<&Before<'_>>) -> Box<dyn Picker> {
-        let before = before.and_then(|before| before.picker::<RingPicker>());
+        let before = before.and_then(|before| before.picker::<WalkPicker<Ring>>());
         let ring = Ring::new(members, before.map(|before| &before.0));
-        Box::new(RingPicker(ring))
+        Box::new(WalkPicker(ring))
     }
 
     fn fallback(&self) -> Option<&Fallback> {
@@ -59,41 +52,9 @@ impl Strategy for ConsistentHash {
     }
 }
 
-#[derive(Debug)]
-struct RingPicker(Ring);
-
-impl Picker for RingPicker {
-    fn pick(&self, hosts: &Hosts<'_>, _: &Rng<'_>, trace: Trace<'_>) -> Option<Pick> {
-        let walk = self.0.walk(hosts.key()?);
-        let mut walk = walk.inspect(|&position| trace.visit(position));
-        if hosts.accepts_any() {
-            return walk.next().map(Pick::at);
-        }
-        let fits = |position: &usize| hosts.accepts(*position);
-        let position = walk.by_ref().take(SHORT_WALK).find(fits);
-        let position = position.or_else(|| {
-            let is_left = (0..hosts.len()).any(|position| fits(&position));
-            walk.find(fits).filter(|_| is_left)
-        });
-        position.map(Pick::at)
+impl Walk for Ring {
+    #[inline]
+    fn walk(&self, key: &[u8]) -> impl Iterator<Item = usize> {
+        self.clockwise(key)
     }
-
-    fn rank(&self, hosts: &Hosts<'_>, _: u64, _: Option<usize>) -> Vec<Ranked> {
-        let key = hosts.key().unwrap_or_default();
-        distinct(self.0.walk(key), hosts.len())
-            .into_iter()
-            .map(|position| Ranked::new(position, None, CandidateReason::Ring))
-            .collect()
-    }
-
-    fn has_key(&self, hosts: &Hosts<'_>) -> bool {
-        hosts.key().is_some()
-    }
-}
-
-/// The positions of a walk in the order of their first appearance, at most `len`.
-pub(crate) fn distinct(walk: impl Iterator<Item = usize>, len: usize) -> Vec<usize> {
-    let mut is_seen = vec![false; len];
-    let first = walk.filter(|&position| !std::mem::replace(&mut is_seen[position], true));
-    first.take(len).collect()
 }

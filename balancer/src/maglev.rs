@@ -20,11 +20,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::consistent_hash::distinct;
-use crate::core::{
-    Before, CandidateReason, Hosts, Info, Member, Pick, Picker, Ranked, Rng, Strategy, Trace, hash,
-    mix, scale,
-};
+use crate::core::{Before, Info, Member, Picker, Strategy, Walk, WalkPicker, hash, mix, scale};
 use crate::{BalancerError, Fallback, KEY};
 
 /// The numbers of entries, all primes: a step of any size then visits every entry.
@@ -32,9 +28,6 @@ const SIZES: [u64; 3] = [65_537, 655_373, 5_000_011];
 
 /// So many entries each host has at least, on average, where the largest table has so many.
 const ENTRIES_PER_HOST: u64 = 65;
-
-/// Entries to try before checking whether any host fits.
-const SHORT_WALK: usize = 256;
 
 /// The algorithm `maglev`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,9 +52,7 @@ impl Strategy for Maglev {
     }
 
     fn build(&self, members: &[Arc<Member>], _: Option<&Before<'_>>) -> Box<dyn Picker> {
-        Box::new(MaglevPicker {
-            table: table(members),
-        })
+        Box::new(WalkPicker(Table(table(members))))
     }
 
     fn fallback(&self) -> Option<&Fallback> {
@@ -69,51 +60,19 @@ impl Strategy for Maglev {
     }
 }
 
+/// The position that owns each entry.
 #[derive(Debug)]
-struct MaglevPicker {
-    /// The position that owns each entry.
-    table: Box<[u32]>,
-}
+struct Table(Box<[u32]>);
 
-impl Picker for MaglevPicker {
-    fn pick(&self, hosts: &Hosts<'_>, _: &Rng<'_>, trace: Trace<'_>) -> Option<Pick> {
-        let walk = self.walk(hosts.key()?);
-        let mut walk = walk.inspect(|&position| trace.visit(position));
-        if hosts.accepts_any() {
-            return walk.next().map(Pick::at);
-        }
-        let fits = |position: &usize| hosts.accepts(*position);
-        let position = walk.by_ref().take(SHORT_WALK).find(fits);
-        // A host that is very light may own no entry at all.
-        let position = position.or_else(|| {
-            let any = (0..hosts.len()).find(fits)?;
-            walk.find(fits).or(Some(any))
-        });
-        position.map(Pick::at)
-    }
-
-    fn rank(&self, hosts: &Hosts<'_>, _: u64, _: Option<usize>) -> Vec<Ranked> {
-        let walk = self.walk(hosts.key().unwrap_or_default());
-        let order = distinct(walk, hosts.len()).into_iter();
-        order
-            .map(|position| Ranked::new(position, None, CandidateReason::Ring))
-            .collect()
-    }
-
-    fn has_key(&self, hosts: &Hosts<'_>) -> bool {
-        hosts.key().is_some()
-    }
-}
-
-impl MaglevPicker {
-    /// The owners of the entries from that of `key` on, each as often as it has entries.
+impl Walk for Table {
+    /// The owners of the entries from that of `key` on.
     #[inline]
     fn walk(&self, key: &[u8]) -> impl Iterator<Item = usize> {
+        let Table(owners) = self;
         let hash = mix(u64::from(crc32fast::hash(key)));
-        let (first, _) = scale(hash, self.table.len() as u64);
-        let (before, after) = self.table.split_at(first as usize);
-        let owners = after.iter().chain(before);
-        owners.map(|&owner| owner as usize)
+        let (first, _) = scale(hash, owners.len() as u64);
+        let (before, after) = owners.split_at(first as usize);
+        after.iter().chain(before).map(|&owner| owner as usize)
     }
 }
 

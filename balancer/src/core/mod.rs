@@ -27,6 +27,7 @@ mod selection;
 mod slow_start;
 mod snapshot_cell;
 mod trace;
+mod walk;
 
 pub use balancer::Balancer;
 pub use clock::Clock;
@@ -54,3 +55,4 @@ pub(crate) use pick::{Before, Mark, Pick, Picker, Strategy};
 pub(crate) use ring::Ring;
 pub(crate) use rng::{GOLDEN, Rng, bits_at, exponential, scale, unit};
 pub(crate) use trace::{Ranked, Trace};
+pub(crate) use walk::{Walk, WalkPicker, distinct};

@@ -125,7 +125,7 @@ impl Ring {
 
     /// The positions clockwise from `key`, once around the ring, each as often as it has points.
     #[inline]
-    pub(crate) fn walk(&self, key: &[u8]) -> impl Iterator<Item = usize> {
+    pub(crate) fn clockwise(&self, key: &[u8]) -> impl Iterator<Item = usize> {
         let Points { points, .. } = &*self.points;
         let (before, after) = points.split_at(self.points.first(crc32fast::hash(key)));
         let owners = after.iter().chain(before).map(|point| point.owner);
@@ -263,7 +263,7 @@ mod tests {
                 proptest::prop_assert_eq!(owners(&ring), owners(&fresh));
                 let points = hosts.iter().map(|(_, weight)| u64::from(*weight) * 160);
                 proptest::prop_assert_eq!(owners(&ring).len() as u64, points.sum::<u64>());
-                proptest::prop_assert!(ring.walk(&key).eq(fresh.walk(&key)));
+                proptest::prop_assert!(ring.clockwise(&key).eq(fresh.clockwise(&key)));
                 grown = Some(ring);
             }
         }
@@ -275,8 +275,8 @@ mod tests {
             let points = &ring.points.points;
             let hash = crc32fast::hash(&key);
             let expected = points.iter().find(|p| p.hash >= hash).unwrap_or(&points[0]);
-            proptest::prop_assert_eq!(ring.walk(&key).next(), Some(expected.owner as usize));
-            proptest::prop_assert_eq!(ring.walk(&key).count(), points.len());
+            proptest::prop_assert_eq!(ring.clockwise(&key).next(), Some(expected.owner as usize));
+            proptest::prop_assert_eq!(ring.clockwise(&key).count(), points.len());
         }
     }
 
