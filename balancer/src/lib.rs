@@ -58,9 +58,9 @@
 //! Shares follow the weights at any load: a host of weight w gets about w/W of the requests, whether there are many in flight
 //! or hardly one. That is not a matter of course where loads are compared: an idle host of weight 1 beats one of weight 99
 //! with a single request, and would get a third of the requests instead of a hundredth. Where the weights differ, [`least_load`]
-//! therefore takes a host of weight w for w places, each as good as any other, [`p2c`] draws its two candidates by weight,
-//! and [`least_time`] adds a random part of a request to each queue. With p2c and least_time a light host still gets up to five
-//! times its share at some loads.
+//! and [`p2c`] therefore take a host of weight w for w places, each as good as any other, and draw a free one;
+//! [`least_time`] adds a random part of a request to each queue, with which a light host still gets up to three times its share
+//! at some loads.
 //!
 //! # Membership
 //!

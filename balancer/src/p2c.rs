@@ -1,16 +1,17 @@
 //! Power of two choices: draw two hosts, pick the less loaded one.
 //!
-//! **How.** Two hosts are drawn by weight and compared by their load:
+//! **How.** A host is drawn by weight and another one of the rest at random, and both are compared by their load:
 //! - `in_flight` (default): requests in flight divided by weight. Recent failures count as requests in flight, and a
 //!   slow host's load is multiplied by its slowness (see [the formula](crate#loads)).
-//! - `peak_ewma`: average latency × (in flight ÷ weight + 1 ÷ mean weight) ÷ share of successes. The latency average is Finagle's
+//! - `peak_ewma`: average latency × (in flight + 1) ÷ weight ÷ share of successes. The latency average is Finagle's
 //!   Peak-EWMA: it jumps up with a slow response and decays towards faster ones; success is averaged as in tsf-go, so a
 //!   host that fails fast does not look fast. A host without a sample gets one request, and no second one until it has
 //!   responded. A host that loses a comparison after 3 s without a request gets this one, so no host starves.
 //!
-//! The first draw wins a tie, so idle hosts get requests in proportion to their weights. If the weights differ, the two draws
-//! are independent, and both may be the same host: a light host is then in few pairs, and its load, which is lower while few
-//! requests are in flight, decides no more than these ([weights](crate#weights)).
+//! The first draw wins a tie. Two hosts of different weight are taken for as many places as their weights say, as with
+//! [`least_load`](super::least_load), and one of the free places is drawn (with `peak_ewma` in favour of the faster host).
+//! The pair of i and j is drawn with a probability proportional to wᵢ + wⱼ, and i of it in proportion to wᵢ: so idle hosts get
+//! requests exactly by their weights ([weights](crate#weights)).
 //!
 //! **Cost.** One or two random draws and two atomic loads; `peak_ewma` also reads the clock, as does `in_flight` after
 //! a recent failure.
@@ -28,7 +29,7 @@ use std::time::Duration;
 use crate::BalancerError;
 use crate::core::{
     AliasTable, Before, CandidateReason, Hosts, Info, Mark, Member, OptionInfo, Pick, Picker,
-    Ranked, Rng, Strategy, Trace, invalid,
+    Ranked, Rng, Strategy, Trace, invalid, unit,
 };
 
 /// How long a host may lose every comparison before it gets a request anyway (tsf-go, go-kratos).
@@ -87,11 +88,9 @@ impl Strategy for P2c {
     }
 
     fn build(&self, members: &[Arc<Member>], _: Option<&Before<'_>>) -> Box<dyn Picker> {
-        let weights: f64 = members.iter().map(|it| f64::from(it.weight)).sum();
         Box::new(P2cPicker {
             load: self.load,
             alias: AliasTable::new(members),
-            one: members.len() as f64 / weights,
         })
     }
 }
@@ -100,8 +99,6 @@ impl Strategy for P2c {
 struct P2cPicker {
     load: Load,
     alias: AliasTable,
-    /// One request by the mean weight.
-    one: f64,
 }
 
 impl Picker for P2cPicker {
@@ -116,8 +113,7 @@ impl Picker for P2cPicker {
         if first == second && self.load == Load::InFlight {
             return Some(Pick::at(first));
         }
-        let load = |position| self.load(hosts, hosts.member(position));
-        let (winner, loser) = match load(second) < load(first) {
+        let (winner, loser) = match self.prefers_second(first, second, hosts, rng) {
             true => (second, first),
             false => (first, second),
         };
@@ -159,7 +155,7 @@ fn force(winner: usize, loser: usize, hosts: &Hosts<'_>, trace: Trace<'_>) -> Pi
 }
 
 impl P2cPicker {
-    /// Two positions drawn by weight. With equal weights they are distinct, if there are two.
+    /// Two distinct positions, one drawn by weight and one of the others; twice the same if there is only one.
     #[inline]
     fn pair(&self, rng: &Rng<'_>) -> (usize, usize) {
         let n = self.alias.len();
@@ -167,14 +163,11 @@ impl P2cPicker {
             return (0, 0);
         }
         let first = self.alias.at(rng.bits());
-        if !self.alias.is_equal() {
-            return (first, self.alias.at(rng.bits()));
-        }
         let second = rng.below(n as u64 - 1) as usize;
         (first, second + usize::from(second >= first))
     }
 
-    /// Two positions that accept the request, in linear time if few do.
+    /// Two positions that accept the request, in linear time if few do; twice the same if only one does.
     #[cold]
     fn pair_among(
         &self,
@@ -189,13 +182,43 @@ impl P2cPicker {
         let quick = (0..QUICK_PAIRS).map(|_| self.pair(rng));
         let mut fitting = quick.filter(|&(first, second)| fits(first) && fits(second));
         fitting.next().or_else(|| {
-            let fits = |position: usize| hosts.accepts(position);
-            let first = self.alias.draw_from(rng, fits)?;
-            let is_equal = self.alias.is_equal();
-            let another = |position: usize| fits(position) && !(is_equal && position == first);
-            let second = self.alias.draw_from(rng, another);
-            Some((first, second.unwrap_or(first)))
+            let first = self
+                .alias
+                .draw_from(rng, |position| hosts.accepts(position))?;
+            let others = || {
+                let others = (0..hosts.len()).filter(|&position| position != first);
+                others.filter(|&position| hosts.accepts(position))
+            };
+            let drawn = rng.below(others().count() as u64);
+            Some((first, others().nth(drawn as usize).unwrap_or(first)))
         })
+    }
+
+    #[inline]
+    fn prefers_second(
+        &self,
+        first: usize,
+        second: usize,
+        hosts: &Hosts<'_>,
+        rng: &Rng<'_>,
+    ) -> bool {
+        let (first, second) = (hosts.member(first), hosts.member(second));
+        if first.weight == second.weight {
+            return self.load(hosts, second) < self.load(hosts, first);
+        }
+        let model = hosts.load_model();
+        let load = |member: &Member| model.load(member, member.in_flight());
+        let round = load(first).min(load(second)).floor();
+        let places = |member: &Member| {
+            // None is free in this round if the number is negative.
+            let free = (round + 1.0 - load(member)).max(0.0) * f64::from(member.weight);
+            match self.load {
+                Load::InFlight => free,
+                Load::PeakEwma => free * speed(member, hosts),
+            }
+        };
+        let (of_first, of_second) = (places(first), places(second));
+        unit(rng.bits()) * (of_first + of_second) >= of_first && of_second > 0.0
     }
 
     /// What is compared.
@@ -212,8 +235,20 @@ impl P2cPicker {
         };
         // Avoids 0 / 0: a host that has only failed costs more than any other, however short its queue.
         let success = member.stats.success().max(f64::MIN_POSITIVE);
-        // This request counts alike on both hosts: by weight it would turn all ties in favour of the heavy one.
-        let requests = in_flight as f64 / f64::from(member.weight) + self.one;
+        let requests = (in_flight + 1) as f64 / f64::from(member.weight);
         latency * requests / success / hosts.share(member)
     }
+}
+
+/// How fast a host is, relative to others: successes by latency. One without a sample is average until it has a request.
+fn speed(member: &Member, hosts: &Hosts<'_>) -> f64 {
+    let mean = hosts.mean_latency();
+    let latency = match member.stats.latency() {
+        Some(nanos) => nanos as f64,
+        // Before the first response of any host all are alike.
+        None if mean.is_infinite() => 1.0,
+        None if member.in_flight() == 0 => mean,
+        None => UNKNOWN_LATENCY,
+    };
+    member.stats.success().max(f64::MIN_POSITIVE) / latency.max(1.0)
 }
