@@ -19,7 +19,7 @@
 //!
 //! | algorithm | chooses |
 //! |---|---|
-//! | [`p2c`] | the less loaded of two hosts drawn by weight: if in doubt, this one |
+//! | [`p2c`] | the less loaded of two random hosts, by weight: if in doubt, this one |
 //! | [`least_load`] | the fewest requests in flight by weight |
 //! | [`least_time`] | the host that will respond first, by its latency and its queue |
 //! | [`round_robin`] | hosts in turn, smoothly and exactly by weight |

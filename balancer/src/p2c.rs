@@ -64,7 +64,7 @@ pub enum Load {
 impl P2c {
     pub(crate) const INFO: Info = Info {
         name: "p2c",
-        summary: "the less loaded of two hosts drawn by weight",
+        summary: "the less loaded of two random hosts, by weight",
         hashes: "",
         options: &[OptionInfo {
             name: "load",
