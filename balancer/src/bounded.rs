@@ -18,10 +18,10 @@
 use std::sync::Arc;
 
 use crate::core::{
-    Before, CandidateReason, Hosts, Info, Member, OptionInfo, Pick, Picker, Ranked, Ring, Rng,
-    Strategy, Trace, distinct, invalid, parse_into,
+    Before, CandidateReason, Hashed, Hosts, Info, Member, OptionInfo, Pick, Picker, Ranked, Ring,
+    Rng, Strategy, Trace, distinct, invalid, parse_into,
 };
-use crate::{BalancerError, Fallback, KEY};
+use crate::{BalancerError, Fallback};
 
 /// The factor is stored as an integer in this unit, so that capacities are compared exactly.
 const FACTOR_SCALE: f64 = 1e6;
@@ -53,7 +53,7 @@ impl Bounded {
     pub(crate) const INFO: Info = Info {
         name: "bounded",
         summary: "the ring of consistent_hash, but no host above its share by more than a factor",
-        hashes: KEY,
+        hashes: Hashed::Key,
         options: &[
             OptionInfo {
                 name: "factor",

@@ -16,8 +16,8 @@
 
 use std::sync::Arc;
 
-use crate::core::{Before, Info, Member, Picker, Ring, Strategy, Walk, WalkPicker};
-use crate::{BalancerError, Fallback, KEY};
+use crate::core::{Before, Hashed, Info, Member, Picker, Ring, Strategy, Walk, WalkPicker};
+use crate::{BalancerError, Fallback};
 
 /// The algorithm `consistent_hash`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,7 +31,7 @@ impl ConsistentHash {
     pub(crate) const INFO: Info = Info {
         name: "consistent_hash",
         summary: "the host that the key belongs to on a ketama ring, as in nginx",
-        hashes: KEY,
+        hashes: Hashed::Key,
         options: &[Fallback::OPTION],
     };
 }

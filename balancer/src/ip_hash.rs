@@ -21,10 +21,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::core::{
-    Before, CandidateReason, Hosts, Info, Member, OFFSET, OptionInfo, Pick, Picker, Ranked, Rng,
-    Strategy, Trace, hash, invalid, mix, parse_into,
+    Before, CandidateReason, Hashed, Hosts, Info, Member, OFFSET, OptionInfo, Pick, Picker, Ranked,
+    Rng, Strategy, Trace, hash, invalid, mix, parse_into,
 };
-use crate::{BalancerError, CLIENT, Fallback};
+use crate::{BalancerError, Fallback};
 
 /// The algorithm `ip_hash`.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +52,7 @@ impl IpHash {
     pub(crate) const INFO: Info = Info {
         name: "ip_hash",
         summary: "the host that the client's address belongs to, by rendezvous hashing",
-        hashes: CLIENT,
+        hashes: Hashed::Client,
         options: &[
             OptionInfo {
                 name: "prefix_v4",

@@ -27,8 +27,8 @@ mod groups;
 use std::sync::Arc;
 
 use crate::core::{
-    Before, CandidateReason, Hosts, Info, LoadModel, Member, Pick, Picker, Ranked, Rng, Strategy,
-    Trace, mix, scale, unit,
+    Before, CandidateReason, Hashed, Hosts, Info, LoadModel, Member, Pick, Picker, Ranked, Rng,
+    Strategy, Trace, mix, scale, unit,
 };
 use groups::{Entry, Groups, Hints};
 
@@ -47,7 +47,7 @@ impl LeastLoad {
     pub(crate) const INFO: Info = Info {
         name: "least_load",
         summary: "the host with the fewest requests in flight by weight",
-        hashes: "",
+        hashes: Hashed::Nothing,
         options: &[],
     };
 }

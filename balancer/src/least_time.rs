@@ -20,8 +20,8 @@
 use std::sync::Arc;
 
 use crate::core::{
-    AliasTable, Before, CandidateReason, Hosts, Info, LoadModel, Member, Pick, Picker, Ranked, Rng,
-    Strategy, Trace, bits_at, exponential,
+    AliasTable, Before, CandidateReason, Hashed, Hosts, Info, LoadModel, Member, Pick, Picker,
+    Ranked, Rng, Strategy, Trace, bits_at, exponential,
 };
 
 /// The hosts that are compared.
@@ -39,7 +39,7 @@ impl LeastTime {
     pub(crate) const INFO: Info = Info {
         name: "least_time",
         summary: "the host that will respond first, by its latency and its queue",
-        hashes: "",
+        hashes: Hashed::Nothing,
         options: &[],
     };
 }

@@ -93,8 +93,6 @@ pub use fallback::Fallback;
 pub use key_movement::{KeyMapping, KeyMovement};
 pub use registry::{ALGORITHMS, Algorithm, AlgorithmInfo, build};
 
-pub(crate) use registry::{CLIENT, KEY};
-
 /// The examples of README.md, as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

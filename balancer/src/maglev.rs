@@ -20,8 +20,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::core::{Before, Info, Member, Picker, Strategy, Walk, WalkPicker, hash, mix, scale};
-use crate::{BalancerError, Fallback, KEY};
+use crate::core::{
+    Before, Hashed, Info, Member, Picker, Strategy, Walk, WalkPicker, hash, mix, scale,
+};
+use crate::{BalancerError, Fallback};
 
 /// The numbers of entries, all primes: a step of any size then visits every entry.
 const SIZES: [u64; 3] = [65_537, 655_373, 5_000_011];
@@ -41,7 +43,7 @@ impl Maglev {
     pub(crate) const INFO: Info = Info {
         name: "maglev",
         summary: "the host that the key belongs to in an evenly divided table",
-        hashes: KEY,
+        hashes: Hashed::Key,
         options: &[Fallback::OPTION],
     };
 }

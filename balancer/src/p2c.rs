@@ -28,8 +28,8 @@ use std::time::Duration;
 
 use crate::BalancerError;
 use crate::core::{
-    AliasTable, Before, CandidateReason, Hosts, Info, Mark, Member, OptionInfo, Pick, Picker,
-    Ranked, Rng, Strategy, Trace, invalid, unit,
+    AliasTable, Before, CandidateReason, Hashed, Hosts, Info, Mark, Member, OptionInfo, Pick,
+    Picker, Ranked, Rng, Strategy, Trace, invalid, unit,
 };
 
 /// How long a host may lose every comparison before it gets a request anyway (tsf-go, go-kratos).
@@ -65,7 +65,7 @@ impl P2c {
     pub(crate) const INFO: Info = Info {
         name: "p2c",
         summary: "the less loaded of two random hosts, by weight",
-        hashes: "",
+        hashes: Hashed::Nothing,
         options: &[OptionInfo {
             name: "load",
             default: "in_flight",

@@ -11,7 +11,9 @@
 
 use std::sync::Arc;
 
-use crate::core::{AliasTable, Before, Hosts, Info, Member, Pick, Picker, Rng, Strategy, Trace};
+use crate::core::{
+    AliasTable, Before, Hashed, Hosts, Info, Member, Pick, Picker, Rng, Strategy, Trace,
+};
 
 /// The algorithm `random`. It has no options.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,7 +24,7 @@ impl Random {
     pub(crate) const INFO: Info = Info {
         name: "random",
         summary: "a host drawn by weight",
-        hashes: "",
+        hashes: Hashed::Nothing,
         options: &[],
     };
 }

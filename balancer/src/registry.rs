@@ -3,14 +3,8 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::core::{Host, Info, OptionInfo, Options, Strategy};
+use crate::core::{Hashed, Host, Info, OptionInfo, Options, Strategy};
 use crate::{Balancer, BalancerError};
-
-/// What algorithms hash that take a key.
-pub(crate) const KEY: &str = "key";
-
-/// What algorithms hash that take the client's address.
-pub(crate) const CLIENT: &str = "client";
 
 /// Declares the algorithms: a module for each, and the type of its options.
 macro_rules! algorithms {
@@ -139,9 +133,9 @@ impl AlgorithmInfo {
         AlgorithmInfo {
             name: info.name,
             summary: info.summary,
-            keyed: matches!(info.hashes.as_bytes(), b"key"),
+            keyed: matches!(info.hashes, Hashed::Key),
             options: info.options,
-            hashes: !info.hashes.is_empty(),
+            hashes: !matches!(info.hashes, Hashed::Nothing),
             algorithm,
         }
     }

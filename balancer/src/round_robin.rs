@@ -22,8 +22,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::core::{
-    AliasTable, Before, CandidateReason, Cursor, GOLDEN, Hosts, Info, Member, Pick, Picker, Ranked,
-    Rng, Strategy, Trace,
+    AliasTable, Before, CandidateReason, Cursor, GOLDEN, Hashed, Hosts, Info, Member, Pick, Picker,
+    Ranked, Rng, Strategy, Trace,
 };
 use smooth::smooth;
 
@@ -42,7 +42,7 @@ impl RoundRobin {
     pub(crate) const INFO: Info = Info {
         name: "round_robin",
         summary: "hosts take turns, smoothly by weight",
-        hashes: "",
+        hashes: Hashed::Nothing,
         options: &[],
     };
 }

@@ -67,9 +67,9 @@ impl Pool {
         self.queue.wake();
     }
 
-    /// Brings the tiers in line after a check or a request, at once or, with many hosts, soon: whoever waits for
-    /// [`verdicts_changed`](Pool::verdicts_changed) calls [`reconcile`](Pool::reconcile) once for all verdicts until then, and
-    /// no request waits for that.
+    /// Brings the tiers in line after a check or a request. With many hosts it leaves that to the pool's task, which waits for
+    /// [`verdicts_changed`](Pool::verdicts_changed) and calls [`reconcile`](Pool::reconcile) once for all changes until then:
+    /// no request waits for it.
     pub fn reconcile_soon(&self) {
         match self.members.len() {
             0..=FEW => self.reconcile(),

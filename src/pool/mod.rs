@@ -55,6 +55,7 @@ pub use member::Member;
 pub(crate) use member::ca_type;
 pub(crate) use outcome::exhausted_resource;
 pub use outcome::{Failure, Outcome, lacks_resources};
+pub(crate) use outlier_detector::{ejection_time, may_eject};
 pub use pool_counters::{CountedRequest, PoolCounters, PoolTotals, STATUS_CLASSES};
 pub use pool_state::{HealthVerdict, PoolState};
 pub use pool_status::{HostStatus, MaintenanceStatus, PoolStatus, RetryStatus};

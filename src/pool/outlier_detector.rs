@@ -17,9 +17,15 @@ const MAX_DOUBLINGS: u32 = 31;
 
 /// Whether one more host of a pool may be ejected, of which `ejected` of `hosts` are already. The allowed percentage
 /// is never exceeded (one is always allowed), and the last usable host is never ejected: `others` are usable beside it.
-pub(super) fn may_eject(percent: u32, hosts: usize, ejected: usize, others: usize) -> bool {
+pub(crate) fn may_eject(percent: u32, hosts: usize, ejected: usize, others: usize) -> bool {
     let limit = hosts.saturating_mul(percent as usize) / 100;
     ejected < limit.max(1) && others > 0
+}
+
+/// How long a host is ejected after `ejections` others without a long time of serving in between: twice as long each time.
+pub(crate) fn ejection_time(policy: &Ejection, ejections: u32) -> Duration {
+    let doublings = ejections.min(MAX_DOUBLINGS);
+    policy.base.saturating_mul(1 << doublings).min(policy.max)
 }
 
 /// The outlier detection of one host.
@@ -122,9 +128,8 @@ impl OutlierDetector {
         if served.is_some_and(|served| served >= policy.max) {
             self.ejections = 0;
         }
-        let doublings = self.ejections.min(MAX_DOUBLINGS);
+        let time = ejection_time(policy, self.ejections);
         self.ejections = self.ejections.saturating_add(1);
-        let time = policy.base.saturating_mul(1 << doublings).min(policy.max);
         self.stage = EjectionStage::Ejected { until: now + time };
         time
     }

@@ -78,7 +78,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 /// Looks at the files.
 #[derive(Debug)]
 pub(super) struct DiskWatch {
-    /// The configuration file; `None`: there is none.
+    /// The configuration file; `None`: the process has a built-in configuration.
     pub(super) file: Option<PathBuf>,
     pub(super) binary: RunningBinary,
     pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,

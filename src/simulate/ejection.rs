@@ -6,9 +6,7 @@
 use std::time::Duration;
 
 use crate::config::Ejection;
-
-/// More doublings than fit between any configured base and maximum.
-const MAX_DOUBLINGS: u32 = 31;
+use crate::pool::{ejection_time, may_eject};
 
 /// What an outcome changes for its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +96,7 @@ impl Ejections {
         succeeded: bool,
         is_probe: bool,
     ) -> Option<EjectionChange> {
-        let (threshold, may_eject) = (self.threshold?, self.may_eject());
+        let (threshold, may_eject) = (self.threshold?, self.may_eject_one());
         let policy = self.policy.as_ref()?;
         let state = &mut self.hosts[host];
         match (state.stage, is_probe, succeeded) {
@@ -135,14 +133,19 @@ impl Ejections {
         }
     }
 
-    /// Whether one more host may be ejected: within the allowed percentage, but one always may, and never the last one.
-    fn may_eject(&self) -> bool {
+    /// Whether one more host may be ejected.
+    fn may_eject_one(&self) -> bool {
         let Some(policy) = &self.policy else {
             return false;
         };
-        let hosts = self.hosts.len();
-        let limit = hosts.saturating_mul(policy.max_ejected as usize) / 100;
-        self.ejected < limit.max(1) && self.ejected + 1 < hosts
+        let (hosts, ejected) = (self.hosts.len(), self.ejected);
+        // The host that is asked about serves; those beside it that are not ejected are usable.
+        may_eject(
+            policy.max_ejected,
+            hosts,
+            ejected,
+            hosts.saturating_sub(ejected + 1),
+        )
     }
 }
 
@@ -153,8 +156,7 @@ impl HostEjection {
         if served.is_some_and(|served| served >= nanos(policy.max)) {
             self.ejections = 0;
         }
-        let doublings = self.ejections.min(MAX_DOUBLINGS);
-        let time = policy.base.saturating_mul(1 << doublings).min(policy.max);
+        let time = ejection_time(policy, self.ejections);
         self.ejections = self.ejections.saturating_add(1);
         self.total += 1;
         let until = now.saturating_add(nanos(time));

@@ -71,7 +71,7 @@ fn mean(report: &Report) -> Vec<f64> {
     latencies.map(|latency| latency.mean_ms).collect()
 }
 
-/// The probability that all of `servers` are busy for a load of `offered` Erlangs where nobody waits.
+/// The probability that all of `servers` are busy for a load of `offered` Erlangs if requests that find all busy are lost.
 fn erlang_b(servers: u32, offered: f64) -> f64 {
     (1..=servers).fold(1.0, |blocked, n| {
         offered * blocked / (f64::from(n) + offered * blocked)

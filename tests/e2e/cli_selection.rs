@@ -56,7 +56,7 @@ fn the_file_is_that_of_the_option_else_the_variable_else_the_default() {
     if Path::new(default).exists() {
         return println!("skipped: there is {default}");
     }
-    // An empty variable is none.
+    // An empty variable counts as unset.
     let end = command(&ballast, Some(Path::new("")), &["check"]);
     assert_eq!(end.code, Some(2), "{end:?}");
     let hint = format!("the file is {default} (the default; -c or BALLAST_CONFIG names another)");

@@ -1,4 +1,4 @@
-//! `ballast simulate`: a pool under load that nobody has to send.
+//! `ballast simulate`: a pool under simulated load.
 
 use std::fs;
 use std::path::Path;

@@ -183,7 +183,7 @@ impl Balancer {
     /// [`BalancerError::NoHosts`] if no member has a weight above 0; [`BalancerError::Busy`] if every host is at its limit.
     pub fn lease(&self, request: &Selection<'_>) -> Result<Lease, BalancerError> {
         let member = self.select(request, |member, pick| {
-            let counted = member.try_acquire_picked(pick);
+            let counted = member.try_acquire(pick.seen);
             let missed = counted && pick.mark.is_some_and(|mark| !mark.write(member));
             if missed {
                 member.release();
@@ -199,7 +199,7 @@ impl Balancer {
     /// [`BalancerError::UnknownHost`] if no member has this identity; [`BalancerError::Busy`] if it is at its limit.
     pub fn lease_of(&self, id: &HostId) -> Result<Lease, BalancerError> {
         let member = self.member(id)?;
-        match member.try_acquire() {
+        match member.try_acquire(None) {
             true => Ok(Lease::counted(member)),
             false => Err(BalancerError::Busy),
         }

@@ -5,9 +5,19 @@
 pub(crate) struct Info {
     pub(crate) name: &'static str,
     pub(crate) summary: &'static str,
-    /// What is hashed; empty if nothing is.
-    pub(crate) hashes: &'static str,
+    pub(crate) hashes: Hashed,
     pub(crate) options: &'static [OptionInfo],
+}
+
+/// What an algorithm maps to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hashed {
+    /// It hashes nothing.
+    Nothing,
+    /// The key of a request.
+    Key,
+    /// The address of a request's client.
+    Client,
 }
 
 /// An option of an algorithm.

@@ -7,7 +7,6 @@ use super::cohort::Cohort;
 use super::host::Host;
 use super::host_stats::HostStats;
 use super::lease::Outcome;
-use super::pick::Pick;
 use super::pool_stats::PoolStats;
 
 /// The bit of [`Counts::running`] that marks a host which takes no requests: it has left, or its weight is 0.
@@ -89,7 +88,7 @@ impl Member {
         }
     }
 
-    /// Requests in flight on the host, whoever sent them.
+    /// Requests in flight on the host, those of other balancers with its live state included.
     #[inline]
     pub(crate) fn in_flight(&self) -> u64 {
         self.stats.in_flight()
@@ -149,33 +148,19 @@ impl Member {
         self.stats.inc();
     }
 
-    /// Counts one more request, if the host has room.
-    pub(super) fn try_acquire(&self) -> bool {
-        self.tally(None);
+    /// Counts one more request, if the host has room. With `seen` only if the number that the pick saw has not changed since.
+    pub(super) fn try_acquire(&self, seen: Option<u64>) -> bool {
+        if let (Some(seen), None) = (seen, self.pool.total()) {
+            return self.stats.inc_if_unchanged(seen);
+        }
+        if !self.tally(seen) {
+            return false;
+        }
         let has_room = self.stats.inc_below(self.limit);
         if !has_room {
             self.untally();
         }
         has_room
-    }
-
-    /// Counts the request that was picked for this host, if nothing has come in between: the pick may depend on the number
-    /// of requests that it saw.
-    pub(super) fn try_acquire_picked(&self, pick: &Pick) -> bool {
-        match pick.seen {
-            None => self.try_acquire(),
-            Some(seen) if self.pool.total().is_none() => self.stats.inc_if_unchanged(seen),
-            Some(seen) => {
-                if !self.tally(Some(seen)) {
-                    return false;
-                }
-                let has_room = self.stats.inc_below(self.limit);
-                if !has_room {
-                    self.untally();
-                }
-                has_room
-            }
-        }
     }
 
     /// Counts one request less. Does nothing if none is in flight.

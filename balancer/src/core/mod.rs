@@ -48,7 +48,7 @@ pub(crate) use cohort::Cohort;
 pub(crate) use hash::{OFFSET, hash, mix};
 pub(crate) use host_stats::HostStats;
 pub(crate) use hosts::{Hosts, LoadModel};
-pub(crate) use info::Info;
+pub(crate) use info::{Hashed, Info};
 pub(crate) use member::Member;
 pub(crate) use options::{invalid, parse_into};
 pub(crate) use pick::{Before, Mark, Pick, Picker, Strategy};
